@@ -1,0 +1,1 @@
+"""The method: losses, the dual actor and Algorithm 1."""

@@ -1,0 +1,400 @@
+"""The learner's networks and their three updates: critics, primary actor, refinement actor.
+
+Each update takes gradients for the parameters it names and steps only these. Nothing here knows
+robots, files or threads.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hildaft.algo import losses
+from hildaft.algo.actors import Actors, check_tensors
+from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
+from hildaft.algo.diagnostics import measure_listening
+from hildaft.algo.optimiser import fused_adam
+from hildaft.data.replay import Batch, Dims, Phase, States, TalkTweakBatch
+from hildaft.models import critic
+from hildaft.models.consistency import sample_primary_noise, steer_noise
+from hildaft.models.critic import Critics, CriticWeights
+from hildaft.types import COMMAND_COUNT, NULL_COMMAND, ActionScale, RefinementCommand
+
+__all__ = ["HILDAFT", "PAPER", "Dims", "DualActor", "DualActorConfig"]
+
+Part: TypeAlias = Literal["critics", "primary", "refinement"]
+Metrics: TypeAlias = dict[str, float]
+
+
+@final
+class DualActor:
+    """One shared pair of actors and an ensemble of critics per task, with their optimisers.
+
+    Every `metrics_every`-th update of a part returns its metrics; the others return an empty
+    mapping, since reading a value back waits for the device.
+
+    Paper: Alg. 1, line 1.
+    """
+
+    def __init__(
+        self,
+        config: DualActorConfig,
+        tasks: Sequence[str],
+        dims: Dims,
+        command_table: Float[Tensor, "27 c"],
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
+        self.config: Final = config
+        self.tasks: Final = tuple(tasks)
+        self.device: Final = device or torch.device("cpu")
+        self.actors: Final = Actors(
+            config.primary, config.refinement, dims, command_table, seed
+        ).to(self.device)
+        critic_features = dims.features + (dims.h if config.critic_reads_h else 0)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            critics = Critics(config.critic, len(self.tasks), critic_features, dims.proprio)
+        self.critics: Final = critics.to(self.device)
+        self.targets: Final = copy.deepcopy(self.critics).requires_grad_(False)
+        self._optimisers: Final[dict[Part, torch.optim.Adam]] = {
+            "critics": fused_adam(self.critics, config.critic_learning_rate),
+            "primary": fused_adam(self.actors.primary, config.primary_learning_rate),
+            "refinement": fused_adam(self.actors.refinement, config.refinement_learning_rate),
+        }
+        self._updates: dict[Part, int] = dict.fromkeys(self._optimisers, 0)
+        self._generator: Final = torch.Generator(self.device).manual_seed(seed)
+        commands = [RefinementCommand.from_index(index) for index in range(COMMAND_COUNT)]
+        self._directions: Final = torch.tensor(
+            [command.signs for command in commands], dtype=torch.float32, device=self.device
+        )
+
+    def fit_normalisation(self, h: Float[Tensor, "b d"], features: Float[Tensor, "b f"]) -> None:
+        """Fits the standardisation of h and image features, before the first update."""
+        self.actors.normalisation.fit(h.to(self.device), features.to(self.device))
+
+    def update_critics(self, batch: Batch, phase: Phase) -> Metrics:
+        """One step of every task's critics, then of the targets.
+
+        The loss is the Bellman loss, and in the warm-up Cal-QL's term too.
+
+        Paper: Alg. 1, lines 5, 13.
+        """
+        features = self._critic_features(batch.h, batch.features)
+        target = self._bellman_target(batch)
+        parameters = list(self.critics.parameters())
+        if phase == "online":
+            weights = self.critics.weights()
+            state = critic.embed_state(weights, features, batch.proprio)
+            q_value = critic.q_values(weights, state, batch.action.unsqueeze(2)).squeeze(3)
+            bellman = losses.bellman_loss(q_value, target)
+            gradients = torch.autograd.grad(bellman.sum(), parameters)
+            measured = {"bellman_loss": bellman, "q_mean": q_value.mean(dim=(1, 2))}
+        else:
+            gradients, measured = self._warmup_gradients(batch, features, target)
+        self._step("critics", parameters, gradients)
+        with torch.no_grad():
+            for slow, fast in zip(self.targets.parameters(), parameters, strict=True):
+                slow.lerp_(fast, self.config.target_rate)
+        return self._report(
+            "critics",
+            {
+                f"critic/{task}/{name}": values[row]
+                for name, values in measured.items()
+                for row, task in enumerate(self.tasks)
+            },
+        )
+
+    def update_primary(
+        self, batch: Batch, phase: Phase, talk_tweak: TalkTweakBatch | None = None
+    ) -> Metrics:
+        """One step of the primary actor; the critics are held fixed.
+
+        `talk_tweak` is needed for `joint_weight` (X3) only.
+
+        Paper: Eq. 6.
+        Paper: Alg. 1, lines 7, 15.
+        """
+        config, primary = self.config, self.actors.primary
+        bc_weight, q_weight = (
+            (config.warmup_bc_weight, config.warmup_q_weight)
+            if phase == "warmup"
+            else (config.online_bc_weight, config.online_q_weight)
+        )
+        state = self.actors.embed_primary(batch.h, batch.features, batch.proprio)
+        noise = sample_primary_noise(tuple(batch.reward.shape), self._generator)
+        action = primary.act(state, noise)
+        bc_loss = self._primary_bc_loss(batch, state, action, noise)
+        q_value = self._q_of(action, batch, self._held_weights())
+        task_weights = losses.compute_task_weights(
+            q_value.mean(dim=1),
+            constant=config.task_weight_constant,
+            low=config.task_weight_min,
+            high=config.task_weight_max,
+        )
+        if config.reweight_tasks:
+            q_loss = losses.weighted_task_q_loss(q_value, task_weights)
+        else:
+            q_loss = losses.uniform_task_q_loss(q_value)
+
+        loss = bc_weight * bc_loss + q_weight * q_loss
+        if config.joint_weight and talk_tweak is not None:
+            loss = loss + config.joint_weight * self._joint_loss(talk_tweak)
+
+        measured = {"actor/bc_loss": bc_loss, "actor/q_loss": q_loss}
+        if self._due("primary"):
+            (dq_da,) = torch.autograd.grad(q_value.sum(), action, retain_graph=True)
+            dbc_da = 2.0 * (action - batch.action)[batch.from_demos]
+            measured["actor/dq_da"] = dq_da.abs().mean()
+            measured["actor/dbc_da"] = dbc_da.abs().mean()
+            for row, task in enumerate(self.tasks):
+                measured[f"actor/qbar/{task}"] = q_value[row].mean()
+                measured[f"actor/eps/{task}"] = task_weights[row]
+        parameters = list(primary.parameters())
+        self._step("primary", parameters, torch.autograd.grad(loss, parameters))
+        return self._report("primary", measured)
+
+    def update_refinement(self, batch: TalkTweakBatch) -> Metrics:
+        """One step of the refinement actor; primary actor and critics are held fixed.
+
+        Paper: Eq. 11.
+        Paper: Alg. 1, line 16.
+        """
+        config, primary, refinement = self.config, self.actors.primary, self.actors.refinement
+        noise = sample_primary_noise(tuple(batch.command.shape), self._generator)
+        with torch.no_grad():
+            primary_state = self.actors.embed_primary(batch.h, batch.features, batch.proprio)
+            primary_action = primary.act(primary_state, noise)
+            features = self.actors.normalisation.standardise_features(batch.features)
+        random_command = torch.randint(
+            COMMAND_COUNT, batch.command.shape, generator=self._generator, device=self.device
+        )
+        null = torch.full_like(batch.command, NULL_COMMAND.index)
+        # One pass for the spoken command, "[null]" and the random command of the same states and
+        # noise.
+        commands = torch.stack([batch.command, null, random_command])
+        mean = refinement.mean(refinement.embed_state(features, batch.proprio), commands)
+        action, null_action, random_action = primary.act(primary_state, steer_noise(noise, mean))
+
+        bc_loss = losses.refinement_bc_loss(action, batch.action)
+        q_loss = losses.refinement_q_loss(self._q_of(action, batch, self._held_weights(batch.task)))
+        reg_loss = losses.refinement_reg_loss(null_action, primary_action)
+        counterfactual_loss = losses.counterfactual_loss(
+            random_action,
+            primary_action,
+            self._directions[random_command],
+            config.counterfactual_step,
+        )
+        loss = (
+            config.refinement_bc_weight * bc_loss
+            + config.refinement_q_weight * q_loss
+            + config.refinement_reg_weight * reg_loss
+            + config.counterfactual_weight * counterfactual_loss
+        )
+        parameters = list(refinement.parameters())
+        self._step("refinement", parameters, torch.autograd.grad(loss, parameters))
+        return self._report(
+            "refinement",
+            {
+                "refinement/bc_loss": bc_loss,
+                "refinement/q_loss": q_loss,
+                "refinement/reg_loss": reg_loss,
+                "refinement/counterfactual_loss": counterfactual_loss,
+                "refinement/mean_rms": mean[0].square().mean().sqrt(),
+            },
+        )
+
+    def diagnostics(self, states: States, scale: ActionScale | None = None) -> dict[str, float]:
+        """Obedience, size, null drift and spread on held-out states (see `measure_listening`)."""
+        return measure_listening(
+            self.actors, states, scale or ActionScale(), bypass_null=self.config.null_bypass
+        )
+
+    def weights(self) -> dict[str, Tensor]:
+        """What a worker needs: both actors and the normalisation."""
+        return self.actors.weights()
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over what `weights` returned; critics and optimisers stay."""
+        self.actors.load_weights(weights)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of everything training depends on, by name: continuing from it is bit-exact."""
+        return {name: tensor.clone() for name, tensor in self._live_state().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state` returned.
+
+        Raises:
+            HilDaftError: a name is missing or unknown, or a shape differs; nothing is changed then.
+        """
+        live = self._live_state()
+        check_tensors("state", live, state)
+        for name, tensor in live.items():
+            tensor.copy_(state[name])
+        self._generator.set_state(state["generator"].cpu())
+        for part, count in zip(self._updates, state["updates"].tolist(), strict=True):
+            self._updates[part] = int(count)
+
+    def _live_state(self) -> dict[str, Tensor]:
+        modules = {"actors": self.actors, "critics": self.critics, "targets": self.targets}
+        live = {
+            f"{part}.{name}": tensor.detach()
+            for part, module in modules.items()
+            for name, tensor in module.state_dict().items()
+        }
+        for part, optimiser in self._optimisers.items():
+            for row, parameter in enumerate(optimiser.param_groups[0]["params"]):
+                for name, tensor in optimiser.state[parameter].items():
+                    live[f"optimisers.{part}.{row:02}.{name}"] = tensor
+        live["generator"] = self._generator.get_state()
+        live["updates"] = torch.tensor(list(self._updates.values()))
+        return live
+
+    def _bellman_target(self, batch: Batch) -> Float[Tensor, "n b"]:
+        with torch.no_grad():
+            noise = sample_primary_noise(tuple(batch.reward.shape), self._generator)
+            next_action = self.actors.primary_action(
+                batch.next_h, batch.next_features, batch.next_proprio, noise
+            )
+            weights = self.targets.weights()
+            features = self._critic_features(batch.next_h, batch.next_features)
+            state = critic.embed_state(weights, features, batch.next_proprio)
+            next_q = critic.q_values(weights, state, next_action.unsqueeze(2)).squeeze(3)
+            return losses.bellman_target(
+                batch.reward,
+                batch.not_terminal,
+                next_q,
+                self.config.discount,
+                self.config.max_return if self.config.target_clip else None,
+            )
+
+    def _warmup_gradients(
+        self, batch: Batch, features: Float[Tensor, "n b f"], target: Float[Tensor, "n b"]
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Gradients of Bellman plus Cal-QL.
+
+        One task at a time: tasks share no weight, and memory stays small.
+        """
+        config, m = self.config, self.config.calql_actions
+        sampled = self._calql_actions(batch)
+        gradients = [torch.empty_like(parameter) for parameter in self.critics.parameters()]
+        measured: dict[str, list[Tensor]] = {"bellman_loss": [], "calql_loss": [], "q_mean": []}
+        for task in range(len(self.tasks)):
+            one = slice(task, task + 1)
+            weights = self.critics.task_weights(task)
+            state = critic.embed_state(weights, features[one], batch.proprio[one])
+            action = torch.cat([batch.action[one].unsqueeze(2), sampled[one]], dim=2)
+            q_value, q_uniform, q_policy = critic.q_values(weights, state, action).split(
+                [1, m, 2 * m], dim=3
+            )
+            q_value = q_value.squeeze(3)
+            bellman = losses.bellman_loss(q_value, target[one]).sum()
+            calql = losses.conservative_loss(
+                q_value,
+                q_uniform,
+                q_policy,
+                batch.mc_return[one],
+                temperature=config.calql_temperature,
+                floor_uniform=config.calql_floor_uniform,
+            ).sum()
+            loss = bellman + config.calql_weight * calql
+            parts = torch.autograd.grad(loss, list(weights.values()))
+            for whole, part in zip(gradients, parts, strict=True):
+                whole[one] = part
+            for name, value in zip(measured, (bellman, calql, q_value.mean()), strict=True):
+                measured[name].append(value.detach())
+        return gradients, {name: torch.stack(values) for name, values in measured.items()}
+
+    @torch.no_grad()
+    def _calql_actions(self, batch: Batch) -> Float[Tensor, "n b m3 7"]:
+        """Per state: uniform actions, the policy's, and the policy's at the next state."""
+        n, b = batch.reward.shape
+        m = self.config.calql_actions
+        uniform = torch.rand(n, b, m, 7, generator=self._generator, device=self.device)
+        h = torch.stack([batch.h, batch.next_h])
+        features = torch.stack([batch.features, batch.next_features])
+        proprio = torch.stack([batch.proprio, batch.next_proprio])
+        state = self.actors.embed_primary(h, features, proprio).unsqueeze(3)
+        noise = sample_primary_noise((2, n, b, m), self._generator)
+        here, following = self.actors.primary.act(state, noise)
+        return torch.cat([2.0 * uniform - 1.0, here, following], dim=2)
+
+    def _primary_bc_loss(
+        self,
+        batch: Batch,
+        state: Float[Tensor, "n b hidden"],
+        action: Float[Tensor, "n b 7"],
+        noise: Float[Tensor, "n b 7"],
+    ) -> Float[Tensor, ""]:
+        config, primary = self.config, self.actors.primary
+        keep = batch.from_demos
+        if config.bc_data == "all":
+            keep = torch.ones_like(keep)
+        target = batch.action.clone()
+        target[..., :3] += config.tied_noise * noise[..., :3]
+        if config.bc_form == "direct":
+            return losses.bc_loss(action, target, keep)
+        # ConRFT never draws the last level, at which the head is the identity.
+        level = torch.randint(
+            config.primary.scales - 1, keep.shape, generator=self._generator, device=self.device
+        )
+        sigma = primary.sigmas[level]
+        denoised = primary.denoise(state, batch.action + sigma.unsqueeze(-1) * noise, sigma)
+        return losses.karras_bc_loss(denoised, target, sigma, keep, config.primary.sigma_data)
+
+    def _joint_loss(self, batch: TalkTweakBatch) -> Float[Tensor, ""]:
+        """X3: eq. 8 as a loss of the primary actor; the refinement actor's mean is held fixed."""
+        noise = sample_primary_noise(tuple(batch.command.shape), self._generator)
+        with torch.no_grad():
+            features = self.actors.normalisation.standardise_features(batch.features)
+            embedded = self.actors.refinement.embed_state(features, batch.proprio)
+            noise = steer_noise(noise, self.actors.refinement.mean(embedded, batch.command))
+        action = self.actors.primary_action(batch.h, batch.features, batch.proprio, noise)
+        return losses.refinement_bc_loss(action, batch.action)
+
+    def _critic_features(
+        self, h: Float[Tensor, "n b d"], features: Float[Tensor, "n b f"]
+    ) -> Float[Tensor, "n b g"]:
+        features = self.actors.normalisation.standardise_features(features)
+        if not self.config.critic_reads_h:
+            return features
+        return torch.cat([features, self.actors.normalisation.standardise_h(h)], dim=-1)
+
+    def _held_weights(self, task: Tensor | None = None) -> CriticWeights:
+        """The critics' weights without gradient, of the given tasks."""
+        held = {name: tensor.detach() for name, tensor in self.critics.weights().items()}
+        if task is None or len(task) == len(self.tasks):
+            return held
+        return {name: tensor[task] for name, tensor in held.items()}
+
+    def _q_of(
+        self,
+        action: Float[Tensor, "n b 7"],
+        batch: Batch | TalkTweakBatch,
+        weights: CriticWeights,
+    ) -> Float[Tensor, "n b"]:
+        """Mean over the ensemble of the value of each row's action."""
+        features = self._critic_features(batch.h, batch.features)
+        state = critic.embed_state(weights, features, batch.proprio)
+        return critic.q_values(weights, state, action.unsqueeze(2)).squeeze(3).mean(dim=1)
+
+    def _step(self, part: Part, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._optimisers[part].step()
+
+    def _due(self, part: Part) -> bool:
+        return self._updates[part] % self.config.metrics_every == 0
+
+    def _report(self, part: Part, measured: Mapping[str, Tensor]) -> Metrics:
+        """Counts the update; the values as floats if it is one of those that report."""
+        due = self._due(part)
+        self._updates[part] += 1
+        if not due:
+            return {}
+        values = torch.stack([value.detach() for value in measured.values()]).tolist()
+        return dict(zip(measured, values, strict=True))

@@ -1,0 +1,163 @@
+"""Algorithm 1: the offline warm-up stage and the learning thread of the online stage."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from hildaft.algo.dual_actor import DualActor
+from hildaft.data.replay import Replay
+from hildaft.types import Episode, HilDaftError
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How much data, how many updates."""
+
+    demonstrations: int = 20
+    """Episodes recorded per task before the warm-up (Sec. V-A)."""
+    warmup_updates: int = 6000
+    """Offline updates on the demonstrations. Not in the paper; until the BC loss has plateaued."""
+    warmup_critic_every: int = 4
+    """The critics take one Cal-QL update in this many of the primary actor's warm-up updates.
+
+    Differs from the paper (warm-up cadence): Alg. 1 says 1; the primary actor needs thousands of cheap updates on this
+    h, the Cal-QL critics, the costly part, do not.
+    """
+    online_transitions: int = 15_000
+    """Transitions of the online stage, all tasks together (Sec. V-A)."""
+    batch_size: int = 256
+    """B; rounded down so that each task and buffer gets the same whole share. Not in the paper; from ConRFT."""
+    update_to_data: float = 1.0
+    """At most this many online updates per transition. Not in the paper."""
+    rollout_gate: int = 100
+    """Rollout rows each task needs before the online updates begin (Alg. 1, line 9)."""
+    talk_tweak_gate: int = 100
+    """Talk-and-tweak rows needed before the refinement actor trains. Not in the paper."""
+    refinement_batch_size: int = 96
+    """Rows of the talk-and-tweak set per refinement update. Not in the paper."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "demonstrations",
+            "warmup_updates",
+            "warmup_critic_every",
+            "batch_size",
+            "refinement_batch_size",
+        ):
+            _require(name, getattr(self, name), minimum=1)
+        for name in ("online_transitions", "rollout_gate", "talk_tweak_gate"):
+            _require(name, getattr(self, name), minimum=0)
+        if not 0 < self.update_to_data <= 16:
+            msg = (
+                f"training.update_to_data={self.update_to_data}: more than 0, at most 16 is allowed"
+            )
+            raise HilDaftError(msg)
+
+
+def _require(name: str, value: int, minimum: int) -> None:
+    if value < minimum:
+        msg = f"training.{name}={value}: {minimum} or more is allowed"
+        raise HilDaftError(msg)
+
+
+@final
+class Learner:
+    """Owns the networks, the replay buffer and the update counters; knows no robot and no file."""
+
+    def __init__(
+        self, config: TrainingConfig, dual_actor: DualActor, replay: Replay, tasks: int, seed: int
+    ) -> None:
+        self.config = config
+        self.dual_actor = dual_actor
+        self.replay = replay
+        self.warmup_updates = 0
+        self.online_updates = 0
+        self.online_transitions = 0
+        # Half demonstrations, half rollouts: an even share per task.
+        self.batch_per_task = max(2, config.batch_size // (2 * tasks) * 2)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def add_episode(self, episode: Episode) -> None:
+        """Routes one episode's rows into the buffers."""
+        self.replay.add_episode(episode)
+        if episode.source == "online":
+            self.online_transitions += len(episode)
+
+    def warm_up(
+        self, until: int, on_metrics: Callable[[int, Metrics], None], stop: threading.Event
+    ) -> None:
+        """Stage I up to update `until`: critics by Cal-QL, primary actor by eq. 6, on demonstrations.
+
+        Paper: Alg. 1, lines 2-3, 6, 8.
+        """
+        while self.warmup_updates < until and not stop.is_set():
+            batch = self.replay.sample(self.batch_per_task, self._generator, "warmup")
+            metrics: dict[str, float] = {}
+            if self.warmup_updates % self.config.warmup_critic_every == 0:
+                metrics |= self.dual_actor.update_critics(batch, "warmup")
+            metrics |= self.dual_actor.update_primary(batch, "warmup")
+            self.warmup_updates += 1
+            if metrics:
+                on_metrics(self.warmup_updates, metrics)
+
+    @property
+    def online_open(self) -> bool:
+        """Whether each task has the rollout rows that the online updates wait for (Alg. 1, line 9)."""
+        counts = self.replay.counts()
+        return all(
+            counts[task]["rollouts"] >= self.config.rollout_gate for task in self.replay.tasks
+        )
+
+    def catch_up(self, on_metrics: Callable[[int, Metrics], None], stop: threading.Event) -> None:
+        """Stage II: online updates until the update-to-data ratio is met, or `stop` is set.
+
+        Paper: Alg. 1, lines 9-11, 14, 17.
+        """
+        if not self.online_open:
+            return
+        target = int(self.online_transitions * self.config.update_to_data)
+        while self.online_updates < target and not stop.is_set():
+            metrics = self._update_online()
+            self.online_updates += 1
+            if metrics:
+                on_metrics(self.online_updates, metrics)
+
+    def _update_online(self) -> dict[str, float]:
+        batch = self.replay.sample(self.batch_per_task, self._generator, "online")
+        talk_tweak = None
+        if self._talk_tweak_rows() >= max(1, self.config.talk_tweak_gate):
+            rows = self.config.refinement_batch_size
+            talk_tweak = self.replay.sample_talk_tweak(rows, self._generator)
+        metrics = dict(self.dual_actor.update_critics(batch, "online"))
+        metrics |= self.dual_actor.update_primary(batch, "online", talk_tweak)
+        if talk_tweak is not None:
+            metrics |= self.dual_actor.update_refinement(talk_tweak)
+        return metrics
+
+    def _talk_tweak_rows(self) -> int:
+        return sum(counts["talk_tweak"] for counts in self.replay.counts().values())
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a resumed run needs besides the episodes, as flat tensors."""
+        counters = [self.warmup_updates, self.online_updates, self.online_transitions]
+        return {
+            "learner.counters": torch.tensor(counters, dtype=torch.int64),
+            "learner.generator": self._generator.get_state(),
+            **{f"dual_actor.{name}": value for name, value in self.dual_actor.state().items()},
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores `state()`; `online_transitions` follows from the episodes added since."""
+        counters = state["learner.counters"].tolist()
+        self.warmup_updates, self.online_updates = int(counters[0]), int(counters[1])
+        self._generator.set_state(state["learner.generator"])
+        prefix = "dual_actor."
+        self.dual_actor.load_state(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )

@@ -1,0 +1,1 @@
+"""The durable episode store and the replay buffer."""

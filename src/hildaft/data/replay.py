@@ -1,0 +1,349 @@
+"""Replay buffers: demonstrations, rollouts and interventions per task, and the talk-and-tweak set.
+
+Each task has two stores of frames, one for demonstrations and one for rollouts. A run of
+consecutive steps that belongs in a store is written as one block: its frames, then the observation
+after its last step. So every frame is there once, and the next state is the next row. Which rows
+may be sampled is kept apart, as lists of row numbers; interventions and talk-and-tweak are such
+lists over the demonstrations.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hildaft.types import ACTION_DIM, NULL_COMMAND, Episode, HilDaftError
+
+Phase: TypeAlias = Literal["warmup", "online"]
+Buffer: TypeAlias = Literal["demos", "rollouts", "interventions", "talk_tweak"]
+
+BUFFERS: Final[tuple[Buffer, ...]] = ("demos", "rollouts", "interventions", "talk_tweak")
+
+
+@dataclass(frozen=True, slots=True)
+class Dims:
+    """Widths of h, of the image features and of the proprioception."""
+
+    h: int
+    features: int
+    proprio: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """b transitions of each of n tasks, in the order of the tasks."""
+
+    h: Float[Tensor, "n b d"]
+    features: Float[Tensor, "n b f"]
+    proprio: Float[Tensor, "n b p"]
+    action: Float[Tensor, "n b 7"]
+    reward: Float[Tensor, "n b"]
+    not_terminal: Float[Tensor, "n b"]
+    """0 where the episode truly ended; 1 elsewhere, truncation included."""
+    mc_return: Float[Tensor, "n b"]
+    """Discounted return to the episode's end."""
+    next_h: Float[Tensor, "n b d"]
+    next_features: Float[Tensor, "n b f"]
+    next_proprio: Float[Tensor, "n b p"]
+    from_demos: Bool[Tensor, "n b"]
+    """Drawn from the demonstrations, which hold the interventions too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TalkTweakBatch:
+    """b talk-and-tweak triplets of each of k tasks: those that have any."""
+
+    h: Float[Tensor, "k b d"]
+    features: Float[Tensor, "k b f"]
+    proprio: Float[Tensor, "k b p"]
+    action: Float[Tensor, "k b 7"]
+    command: Int[Tensor, "k b"]
+    """Index of the refinement command, never "[null]"."""
+    task: Int[Tensor, " k"]
+    """Index of the task, in the order of the tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """States alone, for diagnostics and for fitting the normalisation."""
+
+    h: Float[Tensor, "b d"]
+    features: Float[Tensor, "b f"]
+    proprio: Float[Tensor, "b p"]
+
+    @staticmethod
+    def of(episodes: Sequence[Episode], device: torch.device) -> "States":
+        """Every state of the episodes in which an action was taken."""
+        return States(
+            *(
+                torch.from_numpy(np.concatenate(rows)).to(device)
+                for rows in (
+                    [episode.h[:-1] for episode in episodes],
+                    [episode.features[:-1] for episode in episodes],
+                    [episode.proprio[:-1] for episode in episodes],
+                )
+            )
+        )
+
+
+@final
+class Replay:
+    """Preallocated tensors on the learner's device; samples with one gather per field.
+
+    `capacity` is the number of frames of each task's two stores; the oldest block of a full store
+    is overwritten, and its rows leave every list.
+
+    Paper: Alg. 1, lines 22, 25, 28-29.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        dims: Dims,
+        *,
+        discount: float,
+        capacity: int = 32_768,
+        to_rollouts: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        if capacity < 2:
+            msg = f"replay capacity={capacity}: must be >= 2 frames; use 32768"
+            raise HilDaftError(msg)
+        self.tasks: Final = tuple(tasks)
+        self.dims: Final = dims
+        self._discount = discount
+        self._capacity = capacity
+        self._to_rollouts = to_rollouts
+        self._device = device or torch.device("cpu")
+        self._encoder_hash: str | None = None
+        rows = 2 * len(self.tasks) * capacity
+
+        def column(*width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            # Left unwritten: pages take memory as episodes fill them.
+            return torch.empty(rows, *width, dtype=dtype, device=self._device)
+
+        self._h, self._features = column(dims.h), column(dims.features)
+        self._proprio, self._action = column(dims.proprio), column(ACTION_DIM)
+        self._reward, self._not_terminal, self._mc_return = column(), column(), column()
+        self._command = column(dtype=torch.int64)
+        self._head = dict.fromkeys(range(2 * len(self.tasks)), 0)
+        self._rows: dict[Buffer, list[deque[int]]] = {
+            name: [deque() for _ in self.tasks] for name in BUFFERS
+        }
+        self._index = {name: _Index(len(self.tasks), capacity, self._device) for name in BUFFERS}
+
+    def add_episode(self, episode: Episode) -> None:
+        """Routes an episode's steps to the buffers of its task, as Algorithm 1 does.
+
+        Demonstrations go to demos. Online, the policy's steps go to rollouts; the human's go to
+        interventions, to demos, and with words to talk-and-tweak (a correction that only rotates
+        has none).
+
+        Raises:
+            HilDaftError: unknown task, evaluation episode, other encoders or widths, or too long.
+        """
+        task = self._check(episode)
+        returns = _returns(episode, self._discount)
+        human = episode.is_intervention
+        if episode.source == "demo":
+            self._write(task, "demos", episode, np.ones_like(human), returns)
+        else:
+            self._write(task, "demos", episode, human, returns)
+            everything = np.ones_like(human)
+            self._write(
+                task, "rollouts", episode, everything if self._to_rollouts else ~human, returns
+            )
+        for name in BUFFERS:
+            self._index[name].rebuild(task, self._rows[name][task])
+
+    def counts(self) -> dict[str, dict[Buffer, int]]:
+        """Number of transitions by task and buffer."""
+        return {
+            name: {buffer: len(self._rows[buffer][task]) for buffer in BUFFERS}
+            for task, name in enumerate(self.tasks)
+        }
+
+    def sample(self, batch_per_task: int, generator: torch.Generator, phase: Phase) -> Batch:
+        """Draws transitions of every task: demos in the warm-up, half demos, half rollouts online.
+
+        The demos are the first rows of each task.
+
+        Raises:
+            HilDaftError: a buffer it draws from is empty.
+
+        Paper: Alg. 1, lines 4, 12.
+        """
+        from_demos = batch_per_task if phase == "warmup" else batch_per_task // 2
+        parts = [self._index["demos"].draw(from_demos, generator, self.tasks, "demos")]
+        if from_demos < batch_per_task:
+            rollouts = batch_per_task - from_demos
+            parts.append(self._index["rollouts"].draw(rollouts, generator, self.tasks, "rollouts"))
+        rows = torch.cat(parts, dim=1)
+        n, b = rows.shape
+        both = torch.stack([rows, rows + 1]).flatten()
+        h, next_h = self._h.index_select(0, both).view(2, n, b, -1)
+        features, next_features = self._features.index_select(0, both).view(2, n, b, -1)
+        proprio, next_proprio = self._proprio.index_select(0, both).view(2, n, b, -1)
+        return Batch(
+            h=h,
+            features=features,
+            proprio=proprio,
+            action=self._action[rows],
+            reward=self._reward[rows],
+            not_terminal=self._not_terminal[rows],
+            mc_return=self._mc_return[rows],
+            next_h=next_h,
+            next_features=next_features,
+            next_proprio=next_proprio,
+            from_demos=(torch.arange(b, device=self._device) < from_demos).expand(n, b),
+        )
+
+    def sample_talk_tweak(self, batch: int, generator: torch.Generator) -> TalkTweakBatch:
+        """Draws talk-and-tweak triplets, the same number of each task that has any.
+
+        Raises:
+            HilDaftError: no task has any.
+        """
+        present = [task for task, rows in enumerate(self._rows["talk_tweak"]) if rows]
+        if not present:
+            msg = "talk-and-tweak set is empty: wait for interventions before updating refinement"
+            raise HilDaftError(msg)
+        task = torch.tensor(present, device=self._device)
+        rows = self._index["talk_tweak"].draw_some(task, max(1, batch // len(present)), generator)
+        return TalkTweakBatch(
+            h=self._h[rows],
+            features=self._features[rows],
+            proprio=self._proprio[rows],
+            action=self._action[rows],
+            command=self._command[rows],
+            task=task,
+        )
+
+    def _check(self, episode: Episode) -> int:
+        if episode.task not in self.tasks:
+            msg = f"episode task={episode.task!r}: the replay holds {', '.join(self.tasks)}"
+            raise HilDaftError(msg)
+        if episode.source == "eval":
+            msg = "episode source='eval': evaluation episodes are not training data"
+            raise HilDaftError(msg)
+        widths = (episode.h.shape[1], episode.features.shape[1], episode.proprio.shape[1])
+        if widths != (self.dims.h, self.dims.features, self.dims.proprio):
+            msg = f"episode widths (h, features, proprio)={widths}: the replay holds {self.dims}"
+            raise HilDaftError(msg)
+        if self._encoder_hash not in (None, episode.encoder_hash):
+            msg = (
+                f"episode encoder_hash={episode.encoder_hash!r}: the replay holds "
+                f"{self._encoder_hash!r}; encode the episode anew"
+            )
+            raise HilDaftError(msg)
+        if len(episode) >= self._capacity:
+            msg = f"episode of {len(episode)} steps: the replay's capacity is {self._capacity}"
+            raise HilDaftError(msg)
+        self._encoder_hash = episode.encoder_hash
+        return self.tasks.index(episode.task)
+
+    def _write(
+        self,
+        task: int,
+        store: Literal["demos", "rollouts"],
+        episode: Episode,
+        belongs: Bool[np.ndarray, " t"],
+        returns: Float[np.ndarray, " t"],
+    ) -> None:
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], belongs, [False]]).astype(np.int8)))
+        for start, stop in edges.reshape(-1, 2):
+            first = self._allocate(task, store, int(stop - start) + 1)
+            frames, steps = slice(start, stop + 1), slice(start, stop)
+            into_frames, into_steps = (
+                slice(first, first + stop - start + 1),
+                slice(first, first + stop - start),
+            )
+            self._h[into_frames] = torch.from_numpy(episode.h[frames]).to(self._device)
+            self._features[into_frames] = torch.from_numpy(episode.features[frames]).to(
+                self._device
+            )
+            self._proprio[into_frames] = torch.from_numpy(episode.proprio[frames]).to(self._device)
+            for column, values in (
+                (self._action, episode.executed_action),
+                (self._reward, episode.reward),
+                (self._not_terminal, (~episode.terminated).astype(np.float32)),
+                (self._mc_return, returns),
+                (self._command, episode.refinement.astype(np.int64)),
+            ):
+                column[into_steps] = torch.from_numpy(values[steps]).to(self._device)
+            for row, step in enumerate(range(start, stop), start=first):
+                self._rows[store][task].append(row)
+                if store == "demos" and episode.is_intervention[step]:
+                    self._rows["interventions"][task].append(row)
+                    if episode.refinement[step] != NULL_COMMAND.index:
+                        self._rows["talk_tweak"][task].append(row)
+
+    def _allocate(self, task: int, store: Literal["demos", "rollouts"], length: int) -> int:
+        """Frees `length` consecutive frames, oldest first, and returns the first one's row."""
+        number = 2 * task + (store == "rollouts")
+        head, base = self._head[number], number * self._capacity
+        if head + length > self._capacity:
+            # A block never wraps: the frames left at the end stay empty until the next time round.
+            self._evict(task, store, base + head, base + self._capacity)
+            head = 0
+        self._evict(task, store, base + head, base + head + length)
+        self._head[number] = head + length
+        return base + head
+
+    def _evict(self, task: int, store: Literal["demos", "rollouts"], low: int, high: int) -> None:
+        lists: tuple[Buffer, ...] = (
+            ("rollouts",) if store == "rollouts" else ("demos", "interventions", "talk_tweak")
+        )
+        for name in lists:
+            rows = self._rows[name][task]
+            while rows and low <= rows[0] < high:
+                rows.popleft()
+
+
+@final
+class _Index:
+    """Row numbers of one buffer of every task, as a tensor to draw from."""
+
+    def __init__(self, tasks: int, capacity: int, device: torch.device) -> None:
+        self._rows = torch.zeros(tasks, capacity, dtype=torch.int64, device=device)
+        self._counts = torch.zeros(tasks, device=device)
+        self._held = [0] * tasks
+
+    def rebuild(self, task: int, rows: deque[int]) -> None:
+        self._rows[task, : len(rows)] = torch.tensor(list(rows), dtype=torch.int64)
+        self._counts[task] = self._held[task] = len(rows)
+
+    def draw(
+        self, count: int, generator: torch.Generator, tasks: tuple[str, ...], name: Buffer
+    ) -> Int[Tensor, "n count"]:
+        for task, held in zip(tasks, self._held, strict=True):
+            if not held:
+                msg = f"replay buffer {name} of task {task!r} is empty: add episodes first"
+                raise HilDaftError(msg)
+        every = torch.arange(len(tasks), device=self._rows.device)
+        return self.draw_some(every, count, generator)
+
+    def draw_some(
+        self, tasks: Int[Tensor, " k"], count: int, generator: torch.Generator
+    ) -> Int[Tensor, "k count"]:
+        counts = self._counts[tasks].unsqueeze(1)
+        share = torch.rand(len(tasks), count, generator=generator, device=self._rows.device)
+        # The product may round up to the count itself.
+        places = torch.minimum((share * counts).long(), counts.long() - 1)
+        return self._rows[tasks.unsqueeze(1), places]
+
+
+def _returns(episode: Episode, discount: float) -> Float[np.ndarray, " t"]:
+    returns = np.zeros(len(episode), dtype=np.float32)
+    following = 0.0
+    for step in reversed(range(len(episode))):
+        following = float(episode.reward[step]) + discount * following * (
+            1.0 - float(episode.terminated[step])
+        )
+        returns[step] = following
+    return returns

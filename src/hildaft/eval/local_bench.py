@@ -1,0 +1,120 @@
+"""The bolt bench at the session's disposal: robot, acting policy and simulated operator on this machine."""
+
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Final, final
+
+from hildaft.algo.policy import DualActorPolicy
+from hildaft.algo.training import Learner, Metrics
+from hildaft.data.replay import States
+from hildaft.eval.evaluate import EvaluationRecord, evaluate, read_evaluations, write_evaluation
+from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
+from hildaft.runtime.progress import ProgressView
+from hildaft.runtime.session import Clock
+from hildaft.teleop.simulated_operator import SimulatedOperator
+from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Robot
+
+HELD_OUT_EPISODES: Final = 5
+"""Evaluation episodes per task whose states obedience and its companions are measured on."""
+EVALUATION_SEED_OFFSET: Final = 1_000
+"""Keeps a run's evaluation scenes apart from its training scenes and from `hildaft eval`'s default seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How often and on how many episodes a run evaluates itself."""
+
+    episodes: int = 100
+    """Episodes per task after the warm-up and at the end."""
+    episodes_during: int = 20
+    """Episodes per task of the evaluations in between."""
+    every: int = 2_500
+    """Online transitions between evaluations."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "episodes_during", "every"):
+            if getattr(self, name) < 1:
+                msg = f"evaluation.{name}={getattr(self, name)}: 1 or more is allowed"
+                raise HilDaftError(msg)
+
+
+@final
+class LocalBench:
+    """Implements the session's `Bench` on one robot of this machine; the policy is told the newest weights."""
+
+    def __init__(
+        self,
+        folder: Path,
+        robot: Robot,
+        policy: DualActorPolicy,
+        operator: SimulatedOperator,
+        view: ProgressView,
+        config: EvaluationConfig,
+        *,
+        preset: str,
+        seed: int,
+        tasks: tuple[str, ...],
+        real_time: bool,
+    ) -> None:
+        self._folder, self._robot, self._policy, self._operator = folder, robot, policy, operator
+        self._view, self._config = view, config
+        self._preset, self._seed, self._tasks = preset, seed, tasks
+        self.pacing: Final = Pacing(CONTROL_HZ if real_time else None)
+        """Measures the loop; keeps it at 10 Hz in real time."""
+
+    def demonstrate(self, task: str, seed: int) -> Episode:
+        """One demonstration by the operator."""
+        return record_demonstration(
+            self._robot,
+            self._policy,
+            self._operator.demonstrate,
+            self._operator.begin,
+            task,
+            seed,
+            pacing=self.pacing,
+        )
+
+    def rollout(self, task: str, seed: int) -> Episode:
+        """One episode of the policy with the operator beside it; its noise follows from the seed."""
+        self._policy.begin(seed)
+        return run_episode(
+            self._robot, self._policy, self._operator, task, seed, "online", pacing=self.pacing
+        )
+
+    def publish(self, learner: Learner) -> None:
+        """Copies the learner's actors to the acting policy."""
+        self._policy.load_weights(learner.dual_actor.weights(), learner.online_updates)
+
+    def evaluate(self, name: str, episodes: int, learner: Learner, clock: Clock) -> Metrics:
+        """Evaluates in silence and without tweaks, unless that was done before a resume; writes and shows it."""
+        done = read_evaluations(self._folder)
+        if any(r.name == name and r.transitions == clock.transitions for r in done):
+            return {}
+        seed = EVALUATION_SEED_OFFSET + self._seed
+        self._policy.begin(seed)
+        held_out: list[Episode] = []
+        finished = count(1)
+
+        def keep(episode: Episode) -> None:
+            self._view.advance(next(finished), {})
+            if sum(kept.task == episode.task for kept in held_out) < HELD_OUT_EPISODES:
+                held_out.append(episode)
+
+        self._view.stage(f"evaluate ({name})", episodes * len(self._tasks))
+        result = evaluate(self._robot, self._policy, self._tasks, episodes, seed, on_episode=keep)
+        states = States.of(held_out, learner.dual_actor.device)
+        record = EvaluationRecord(
+            name=name,
+            transitions=clock.transitions,
+            robot_minutes=clock.robot_minutes,
+            wall_minutes=clock.wall_minutes,
+            preset=self._preset,
+            seed=self._seed,
+            result=result,
+            diagnostics=learner.dual_actor.diagnostics(states, self._robot.action_scale),
+        )
+        write_evaluation(self._folder, record)
+        for task in result.tasks:
+            self._view.evaluated(name, task.task, task.successes, task.episodes)
+        return record.diagnostics

@@ -1,0 +1,1 @@
+"""Torch modules: frozen encoders, the two actors and the critics."""

@@ -1,0 +1,252 @@
+"""The small frozen image encoder and the embedding table of the refinement commands.
+
+Critics and the refinement actor read image features, not h. Pooling a feature map would lose where
+things are, so the encoder reads key points off its maps: where each peaks and how sharply.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hildaft.models.backbone import (
+    NETWORK_IMAGE_SIZE,
+    WEIGHTS_FOLDER,
+    camera_image,
+    content_hash,
+    load_weights,
+)
+from hildaft.models.words import words_of
+from hildaft.types import HilDaftError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEncoderConfig:
+    """Shape of the image encoder."""
+
+    cameras: tuple[str, ...] = ("head", "wrist")
+    """Cameras it reads, each at 128x128 px."""
+    channels: tuple[int, int, int, int] = (16, 32, 32, 48)
+    """Channels at 64, 32, 16 and 8 px."""
+    points: int = 24
+    """Key points per camera."""
+    named_points: int = 6
+    """The first of them, which pretraining ties to landmarks and which join the features."""
+    coarse_channels: int = 12
+    """Channels of the 8x8 map that goes to the decoder whole."""
+    hidden: int = 256
+    """Width of the decoder's hidden layers."""
+    decoded: int = 128
+    """Width of the decoder's output."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.named_points <= self.points:
+            msg = (
+                f"image encoder named_points={self.named_points}: 0 to points={self.points} allowed"
+            )
+            raise HilDaftError(msg)
+        if not self.cameras:
+            msg = "image encoder cameras=(): at least one camera is allowed; name the robot's"
+            raise HilDaftError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyPoints:
+    """What one camera's key-point maps say."""
+
+    logits: Float[Tensor, "b p g g"]
+    """Unnormalised log-probability of the point over the cells of the map."""
+    position: Float[Tensor, "b p 2"]
+    """Expected x (right) and y (down) in [-1, 1] over the image."""
+    sharpness: Float[Tensor, "b p 1"]
+    """Sum of squared probabilities: 1 for a single cell, near 0 for a flat map."""
+
+
+@final
+class CameraTrunk(nn.Module):
+    """One camera: down to 8x8, back up to 32x32 key-point maps, so that each peak knows its surroundings."""
+
+    def __init__(self, config: ImageEncoderConfig) -> None:
+        super().__init__()
+        c64, c32, c16, c8 = config.channels
+        self.to_64 = nn.Conv2d(3, c64, 5, stride=2, padding=2)
+        self.to_32 = nn.Conv2d(c64, c32, 3, stride=2, padding=1)
+        self.at_32 = nn.Conv2d(c32, c32, 3, padding=1)
+        self.to_16 = nn.Conv2d(c32, c16, 3, stride=2, padding=1)
+        self.at_16 = nn.Conv2d(c16, c16, 3, padding=1)
+        self.to_8 = nn.Conv2d(c16, c8, 3, stride=2, padding=1)
+        self.at_8 = nn.Conv2d(c8, c8, 3, padding=1)
+        self.up_16 = nn.Conv2d(c8, c16, 1)
+        self.mix_16 = nn.Conv2d(c16, c16, 3, padding=1)
+        self.up_32 = nn.Conv2d(c16, c32, 1)
+        self.mix_32 = nn.Conv2d(c32, c32, 3, padding=1)
+        self.maps = nn.Conv2d(c32, config.points, 1)
+        self.coarse_map = nn.Conv2d(c8, config.coarse_channels, 1)
+
+    def forward(
+        self, image: Float[Tensor, "b 3 128 128"]
+    ) -> tuple[KeyPoints, Float[Tensor, "b coarse"]]:
+        """Key points and the flattened coarse map; pixels are in [-1, 1]."""
+        x = F.relu(self.to_32(F.relu(self.to_64(image))))
+        at_32 = x + F.relu(self.at_32(x))
+        x = F.relu(self.to_16(at_32))
+        at_16 = x + F.relu(self.at_16(x))
+        x = F.relu(self.to_8(at_16))
+        at_8 = x + F.relu(self.at_8(x))
+        up = at_16 + F.interpolate(self.up_16(at_8), scale_factor=2.0)
+        up = up + F.relu(self.mix_16(up))
+        up = at_32 + F.interpolate(self.up_32(up), scale_factor=2.0)
+        up = up + F.relu(self.mix_32(up))
+        return soft_argmax(self.maps(up)), F.relu(self.coarse_map(at_8)).flatten(1)
+
+
+def soft_argmax(logits: Float[Tensor, "b p g g"]) -> KeyPoints:
+    """Expected position and sharpness of each map."""
+    side = logits.shape[-1]
+    probability = logits.flatten(2).softmax(-1)
+    centres = (torch.arange(side, device=logits.device, dtype=logits.dtype) + 0.5) / side * 2 - 1
+    grid = torch.stack([centres.repeat(side), centres.repeat_interleave(side)], -1)
+    return KeyPoints(
+        logits=logits,
+        position=probability @ grid,
+        sharpness=probability.square().sum(-1, keepdim=True),
+    )
+
+
+@final
+class KeyPointEncoder(nn.Module):
+    """The embedded `ImageEncoder`: two trunks and a decoder.
+
+    Features are the decoder's output followed by (x, y, sharpness) of the named key points of each camera.
+    """
+
+    def __init__(self, config: ImageEncoderConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or ImageEncoderConfig()
+        cameras, hidden = len(self.config.cameras), self.config.hidden
+        self.trunks = nn.ModuleDict(
+            {name: CameraTrunk(self.config) for name in self.config.cameras}
+        )
+        self.decoder_in = nn.Linear(cameras * self.trunk_dim, hidden)
+        self.decoder_mid = nn.Linear(hidden, hidden)
+        self.decoder_out = nn.Linear(hidden, self.config.decoded)
+        self.norm = nn.LayerNorm(hidden)
+
+    @property
+    def trunk_dim(self) -> int:
+        """Width of what one trunk hands to the decoder."""
+        return 3 * self.config.points + 64 * self.config.coarse_channels
+
+    @property
+    def dim(self) -> int:
+        """Width of the feature vector."""
+        return self.config.decoded + 3 * self.config.named_points * len(self.config.cameras)
+
+    @property
+    def hash(self) -> str:
+        """Content hash of the weights as they are now, and of the configuration."""
+        return content_hash(self.config_record(), self.state_dict())
+
+    def config_record(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return json.loads(json.dumps(asdict(self.config)))
+
+    def encode(self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Float[Tensor, "b f"]:
+        """Features of a batch of observations (RGB, 0-255)."""
+        trunk, points = self.trunk({name: self._pixels(images, name) for name in self.trunks})
+        return self.features(trunk, points)
+
+    def trunk(
+        self, pixels: Mapping[str, Float[Tensor, "b 3 128 128"]]
+    ) -> tuple[Float[Tensor, "b trunk"], dict[str, KeyPoints]]:
+        """Everything before the decoder: one vector, and the key points by camera."""
+        points: dict[str, KeyPoints] = {}
+        parts: list[Tensor] = []
+        for name, trunk in self.trunks.items():
+            points[name], coarse = trunk(pixels[name])
+            parts += [points[name].position.flatten(1), points[name].sharpness.flatten(1), coarse]
+        return torch.cat(parts, 1), points
+
+    def decode(self, trunk: Float[Tensor, "b trunk"]) -> Float[Tensor, "b decoded"]:
+        """The decoder: from trunk vector to the first part of the features."""
+        hidden = F.silu(self.norm(self.decoder_in(trunk)))
+        return self.decoder_out(hidden + F.silu(self.decoder_mid(hidden)))
+
+    def features(
+        self, trunk: Float[Tensor, "b trunk"], points: Mapping[str, KeyPoints]
+    ) -> Float[Tensor, "b f"]:
+        """Decoder output and the named key points of each camera."""
+        return torch.cat([self.decode(trunk), self.named(points)], 1)
+
+    def named(self, points: Mapping[str, KeyPoints]) -> Float[Tensor, "b n"]:
+        """(x, y) of the named key points, then their sharpness, camera after camera."""
+        count = self.config.named_points
+        parts: list[Tensor] = []
+        for name in self.trunks:
+            position, sharpness = points[name].position, points[name].sharpness
+            parts += [position[:, :count].flatten(1), sharpness[:, :count].flatten(1)]
+        return torch.cat(parts, 1)
+
+    def _pixels(
+        self, images: Mapping[str, UInt8[Tensor, "b h w 3"]], name: str
+    ) -> Float[Tensor, "b 3 128 128"]:
+        return camera_image(images, name, NETWORK_IMAGE_SIZE)
+
+
+def load_image_encoder(
+    path: Path = WEIGHTS_FOLDER / "image_encoder.safetensors",
+) -> KeyPointEncoder:
+    """The shipped image encoder, frozen; raises HilDaftError for a missing, damaged or foreign file."""
+    record, tensors, _ = load_weights(path)
+    try:
+        record["cameras"] = tuple(record["cameras"])
+        record["channels"] = tuple(record["channels"])
+        model = KeyPointEncoder(ImageEncoderConfig(**record))
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        msg = f"weights file {path}: not weights of the image encoder; pretrain again or reinstall"
+        raise HilDaftError(msg) from error
+    return model.requires_grad_(requires_grad=False).eval()
+
+
+PHRASE_DIM: Final = 64
+"""Width of a phrase embedding."""
+
+
+def embed_phrases(phrases: Sequence[str]) -> Float[Tensor, "c 64"]:
+    """Embeds short command phrases deterministically, one row of length 1 each.
+
+    Every word and every pair of neighbouring words stands for a fixed pseudo-random direction (its SHA-256 seeds
+    NumPy's PCG64); a phrase is their normalised sum. Phrases that share words are therefore close, and different
+    phrases nearly always distinct. Nothing here was pretrained: the directions carry no meaning of the words, which
+    is all a closed table of 27 commands needs. Raises HilDaftError for a phrase without a word.
+    """
+    rows = [_phrase_direction(phrase) for phrase in phrases]
+    return torch.from_numpy(np.stack(rows)).float()
+
+
+def phrases_hash(phrases: Sequence[str]) -> str:
+    """Content hash of an embedding table: of its phrases and of the numbers they give."""
+    return content_hash({"phrases": list(phrases)}, {"embedding": embed_phrases(phrases)})
+
+
+def _phrase_direction(phrase: str) -> np.ndarray:
+    words = words_of(phrase)
+    if not words:
+        msg = f"phrase={phrase!r}: at least one word is allowed; name the command in words"
+        raise HilDaftError(msg)
+    pairs = [" ".join(pair) for pair in itertools.pairwise(["", *words, ""])]
+    total = np.zeros(PHRASE_DIM)
+    for part in [*words, *pairs]:
+        seed = int.from_bytes(hashlib.sha256(part.encode()).digest()[:8], "big")
+        total += np.random.default_rng(seed).standard_normal(PHRASE_DIM)
+    return total / np.linalg.norm(total)

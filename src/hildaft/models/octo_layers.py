@@ -1,0 +1,118 @@
+"""The layers of Octo: image stem and transformer block."""
+
+import itertools
+from typing import Final, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NORM_EPS: Final = 1e-6
+"""Epsilon of every LayerNorm and GroupNorm in Octo."""
+
+KERNEL_EPS: Final = 1e-5
+"""Added to the standard deviation (not the variance) of a kernel when it is standardised."""
+
+
+@final
+class StandardisedConv(nn.Module):
+    """3x3 convolution, stride 2, padding 1 on every side, with its kernel standardised per output channel."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        nn.init.normal_(self.weight, std=1.0)
+        self._folded: Tensor | None = None
+
+    def forward(self, image: Float[Tensor, "n c_in s s"]) -> Float[Tensor, "n c_out s2 s2"]:
+        """Halves the side of the image."""
+        kernel = self.kernel() if self._folded is None else self._folded
+        return F.conv2d(image, kernel, self.bias, stride=2, padding=1)
+
+    def kernel(self) -> Float[Tensor, "c_out c_in 3 3"]:
+        """The standardised kernel."""
+        std, mean = torch.std_mean(self.weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        return (self.weight - mean) / (std + KERNEL_EPS)
+
+    def fold(self) -> None:
+        """Standardises once and for all: for weights that will not change any more."""
+        self._folded = self.kernel().detach()
+
+
+@final
+class SmallStem(nn.Module):
+    """Octo's image tokenizer: four standardised convolutions, then one token per 16x16 px patch."""
+
+    def __init__(self, channels: tuple[int, ...], groups: int, dim: int) -> None:
+        """`channels` begins with the image's; 6 of them are a current and a goal image."""
+        super().__init__()
+        self.centre = channels[0] == 6
+        pairs = list(itertools.pairwise(channels))
+        self.convs = nn.ModuleList(StandardisedConv(a, b) for a, b in pairs)
+        self.norms = nn.ModuleList(nn.GroupNorm(groups, b, eps=NORM_EPS) for _, b in pairs)
+        self.embedding = nn.Conv2d(channels[-1], dim, 1)
+
+    def forward(self, image: Float[Tensor, "n c s s"]) -> Float[Tensor, "n t e"]:
+        """Tokens in row-major order of the patches; pixels are in [-1, 1]."""
+        x = image
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = conv(x)
+            if self.centre:
+                # An absent goal (all -1) puts a large constant on the maps, and GroupNorm in
+                # float32 loses digits to it: take the mean off first.
+                grouped = x.unflatten(1, (norm.num_groups, -1))
+                x = (grouped - grouped.mean((2, 3, 4), keepdim=True)).flatten(1, 2)
+            x = F.relu(norm(x))
+        return self.embedding(x).flatten(2).transpose(1, 2)
+
+
+@final
+class Block(nn.Module):
+    """Pre-norm transformer block with biases everywhere and the tanh form of GELU."""
+
+    def __init__(self, width: int, heads: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp_in = nn.Linear(width, mlp_dim)
+        self.mlp_out = nn.Linear(mlp_dim, width)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], bias: Float[Tensor, "b2 1 n n"]
+    ) -> Float[Tensor, "b n d"]:
+        """`bias` is added to the attention logits: 0 where a query may look, very negative elsewhere."""
+        x = x + self.attend(self.attention_norm(x), bias)
+        return x + self.mlp(x)
+
+    def last(
+        self, x: Float[Tensor, "b n d"], bias: Float[Tensor, "b2 1 r n"], count: int
+    ) -> Float[Tensor, "b r d"]:
+        """What `forward` gives for the last `count` tokens, without computing the others."""
+        kept = x[:, -count:] + self.attend(self.attention_norm(x), bias, count)
+        return kept + self.mlp(kept)
+
+    def mlp(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """The second sub-layer, before the residual sum."""
+        return self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)), approximate="tanh"))
+
+    def attend(
+        self, x: Float[Tensor, "b n d"], bias: Float[Tensor, "b2 1 q n"], last: int | None = None
+    ) -> Float[Tensor, "b q d"]:
+        """Multi-head attention, before the residual sum; `last` keeps that many queries."""
+        b, n, d = x.shape
+        if last is None:
+            split = self.query_key_value(x).view(b, n, 3, self.heads, d // self.heads)
+            query, key, value = split.permute(2, 0, 3, 1, 4)
+        else:
+            weight, shift = self.query_key_value.weight, self.query_key_value.bias
+            query = F.linear(x[:, -last:], weight[:d], shift[:d])
+            query = query.view(b, last, self.heads, -1).transpose(1, 2)
+            split = F.linear(x, weight[d:], shift[d:]).view(b, n, 2, self.heads, -1)
+            key, value = split.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.out(mixed.transpose(1, 2).reshape(b, -1, d))

@@ -1,0 +1,141 @@
+"""Batches of frames, each with an instruction drawn anew: a skill with its teacher's action, or random words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from hildaft.models.octo import WORD_BUCKETS, OctoTiny
+from hildaft.pretraining.skills import SKILLS, skill_actions
+from hildaft.pretraining.targets import geometry_targets
+from hildaft.types import ActionScale
+
+SKETCH_DIM: Final = 16
+"""Numbers that summarise the words of an instruction."""
+
+_RANDOM_SHARE: Final = 0.5
+_SKETCH_SEED: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one training step sees."""
+
+    pixels: Mapping[str, Float[Tensor, "b 3 128 128"]]
+    """In [-1, 1], by camera."""
+    geometry: Float[Tensor, "b 77"]
+    """`geometry_targets` of the frames."""
+    points: Float[Tensor, "b 2 k 2"]
+    """Key points in [-1, 1] of each camera's image, right and down."""
+    inside: Bool[Tensor, "b 2 k"]
+    """Which key points the camera sees."""
+    words: Int[Tensor, "b l"]
+    """Word buckets, padded with 0."""
+    word_mask: Bool[Tensor, "b l"]
+    """Which words are there."""
+    sketch: Float[Tensor, "b 16"]
+    """Random projection of the bag of words."""
+    action: Float[Tensor, "b 7"]
+    """The teacher's action under the instruction."""
+    has_action: Bool[Tensor, " b"]
+    """False under random words."""
+
+
+class FrameSet(Protocol):
+    """What batches are made of."""
+
+    @property
+    def labels(self) -> Mapping[str, np.ndarray]:
+        """Label arrays by name, one row per frame."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def images(self, rows: Int[np.ndarray, " b"]) -> dict[str, UInt8[np.ndarray, "b 128 128 3"]]:
+        """Images of some frames, by camera."""
+        ...
+
+
+class BatchSet(Protocol):
+    """Batches of chosen frames."""
+
+    def __len__(self) -> int: ...
+
+    def at(self, rows: Int[np.ndarray, " b"], rng: np.random.Generator) -> Batch:
+        """A batch of these frames; `rng` draws the instructions."""
+        ...
+
+
+@final
+class Batches:
+    """Draws batches from frames: batch t depends on (seed, t) alone, so that training resumes exactly."""
+
+    def __init__(self, frames: FrameSet, model: OctoTiny, seed: int) -> None:
+        self._frames = frames
+        self._seed = seed
+        self._geometry = geometry_targets(frames.labels)
+        scale = ActionScale()
+        self._actions = np.stack([skill_actions(s, frames.labels, scale) for s in SKILLS])
+        self._phrases = [[model.word_ids(text).numpy() for text in s.phrases] for s in SKILLS]
+        self._length = model.config.language_tokens
+        rng = np.random.default_rng(_SKETCH_SEED)
+        self._sketch = rng.standard_normal((WORD_BUCKETS, SKETCH_DIM)).astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def draw(self, step: int, size: int) -> Batch:
+        """Batch number `step`: frames without replacement within an epoch."""
+        start = step * size
+        epoch, first = divmod(start, len(self._frames))
+        order = self._order(epoch)
+        rows = order[first : first + size]
+        if len(rows) < size:
+            rows = np.concatenate([rows, self._order(epoch + 1)[: size - len(rows)]])
+        return self.at(rows, np.random.default_rng([self._seed, 1, step]))
+
+    def at(self, rows: Int[np.ndarray, " b"], rng: np.random.Generator) -> Batch:
+        """A batch of these frames; `rng` draws the instructions."""
+        words, mask, skills = self._instructions(len(rows), rng)
+        bag = self._sketch[words] * mask[:, :, None]
+        sketch = bag.sum(1) / np.sqrt(mask.sum(1, keepdims=True))
+        labels = self._frames.labels
+        images = self._frames.images(rows)
+        return Batch(
+            pixels={
+                name: torch.from_numpy(image).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+                for name, image in images.items()
+            },
+            geometry=torch.from_numpy(self._geometry[rows]),
+            points=torch.from_numpy(labels["pixels"][rows]) * 2 - 1,
+            inside=torch.from_numpy(labels["inside"][rows]),
+            words=torch.from_numpy(words),
+            word_mask=torch.from_numpy(mask),
+            sketch=torch.from_numpy(sketch),
+            action=torch.from_numpy(self._actions[np.maximum(skills, 0), rows]),
+            has_action=torch.from_numpy(skills >= 0),
+        )
+
+    def _order(self, epoch: int) -> Int[np.ndarray, " n"]:
+        return np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._frames))
+
+    def _instructions(
+        self, count: int, rng: np.random.Generator
+    ) -> tuple[Int[np.ndarray, "b l"], Bool[np.ndarray, "b l"], Int[np.ndarray, " b"]]:
+        words = np.zeros((count, self._length), np.int64)
+        mask = np.zeros((count, self._length), np.bool_)
+        skills = np.full(count, -1)
+        for row in range(count):
+            if rng.random() < _RANDOM_SHARE:
+                ids = rng.integers(0, WORD_BUCKETS, int(rng.integers(2, 8)))
+            else:
+                skills[row] = rng.integers(len(SKILLS))
+                phrases = self._phrases[int(skills[row])]
+                ids = phrases[int(rng.integers(len(phrases)))]
+            words[row, : len(ids)] = ids
+            mask[row, : len(ids)] = True
+        return words, mask, skills

@@ -1,0 +1,154 @@
+"""The networks in training: each with the heads that only pretraining uses, and its losses."""
+
+from collections.abc import Mapping
+from typing import Final, final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hildaft.models.encoders import ImageEncoderConfig, KeyPointEncoder
+from hildaft.models.octo import OctoTiny, OctoTokens
+from hildaft.pretraining.batches import SKETCH_DIM, Batch
+from hildaft.pretraining.dataset import CAMERAS, KEY_POINTS
+from hildaft.pretraining.targets import TARGET_DIM
+from hildaft.types import ACTION_DIM
+
+LOSS_WEIGHTS: Final = {
+    "geometry": 3.0,
+    "skill": 1.0,
+    "points": 5.0,
+    "cells": 0.05,
+    "sketch": 0.1,
+}
+"""Share of each loss in the sum."""
+
+_BETA: Final = 0.1
+
+
+@final
+class OctoPretraining(nn.Module):
+    """octo-tiny with linear readings of h, a small skill head on h, and key points from its patch tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = OctoTiny()
+        width = self.model.dim
+        self.read_geometry = nn.Linear(width, TARGET_DIM)
+        self.read_sketch = nn.Linear(width, SKETCH_DIM)
+        self.skill = nn.Sequential(nn.Linear(width, 128), nn.SiLU(), nn.Linear(128, ACTION_DIM))
+        self.cells = nn.ModuleDict({c: nn.Linear(width, 3 * len(KEY_POINTS)) for c in CAMERAS})
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Geometry, skill, sketch and key-point losses."""
+        tokens = self._tokens(batch)
+        losses = self.h_losses(
+            tokens.h, batch.geometry, batch.sketch, batch.action, batch.has_action
+        )
+        return losses | self._point_losses(tokens.cameras, batch)
+
+    def h_losses(
+        self,
+        h: Float[Tensor, "b d"],
+        geometry: Float[Tensor, "b 77"],
+        sketch: Float[Tensor, "b 16"],
+        action: Float[Tensor, "b 7"],
+        has_action: Bool[Tensor, " b"],
+    ) -> dict[str, Tensor]:
+        """The losses of what is read off h."""
+        wrong = F.smooth_l1_loss(self.skill(h), action, beta=_BETA, reduction="none").mean(1)
+        rows = has_action.float()
+        return {
+            "geometry": F.smooth_l1_loss(self.read_geometry(h), geometry, beta=_BETA),
+            "skill": (wrong * rows).sum() / rows.sum().clamp(min=1.0),
+            "sketch": F.mse_loss(self.read_sketch(h), sketch),
+        }
+
+    def geometry(self, batch: Batch) -> Float[Tensor, "b 77"]:
+        """The geometry as read from h."""
+        return self.read_geometry(self._tokens(batch).h)
+
+    def _tokens(self, batch: Batch) -> OctoTokens:
+        return self.model.tokens(batch.pixels, self.model.words(batch.words), batch.word_mask)
+
+    def _point_losses(
+        self, cameras: Mapping[str, Float[Tensor, "b 1 64 d"]], batch: Batch
+    ) -> dict[str, Tensor]:
+        points, cells = [], []
+        for index, camera in enumerate(CAMERAS):
+            out = self.cells[camera](cameras[camera][:, 0]).unflatten(2, (len(KEY_POINTS), 3))
+            logits = out[..., 0].transpose(1, 2)
+            side = 8
+            centre = grid_centres(side, logits)
+            spread = centre[None, :, None] + torch.tanh(out[..., 1:]) * (2.0 / side)
+            position = torch.einsum("bkc,bckx->bkx", logits.softmax(-1), spread)
+            wanted, seen = batch.points[:, index], batch.inside[:, index]
+            points.append(position_loss(position, wanted, seen))
+            cells.append(cell_loss(logits.unflatten(2, (side, side)), wanted, seen))
+        return {"points": torch.stack(points).mean(), "cells": torch.stack(cells).mean()}
+
+
+@final
+class EncoderPretraining(nn.Module):
+    """The image encoder with a linear reading of the geometry, and its named key points."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = KeyPointEncoder(ImageEncoderConfig(cameras=CAMERAS))
+        self.read_geometry = nn.Linear(self.model.dim, TARGET_DIM)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Geometry and key-point losses."""
+        trunk, seen = self.model.trunk(batch.pixels)
+        predicted = self.read_geometry(self.model.features(trunk, seen))
+        points, cells = [], []
+        count = self.model.config.named_points
+        for index, camera in enumerate(CAMERAS):
+            wanted, inside = batch.points[:, index], batch.inside[:, index]
+            points.append(position_loss(seen[camera].position[:, :count], wanted, inside))
+            cells.append(cell_loss(seen[camera].logits[:, :count], wanted, inside))
+        return {
+            "geometry": F.smooth_l1_loss(predicted, batch.geometry, beta=_BETA),
+            "points": torch.stack(points).mean(),
+            "cells": torch.stack(cells).mean(),
+        }
+
+    def geometry(self, batch: Batch) -> Float[Tensor, "b 77"]:
+        """The geometry as read from the features."""
+        return self.read_geometry(self.model.features(*self.model.trunk(batch.pixels)))
+
+
+def grid_centres(side: int, like: Tensor) -> Float[Tensor, "c 2"]:
+    """Centres of the cells of a square grid over [-1, 1], row by row, (right, down)."""
+    centres = (torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) / side * 2 - 1
+    return torch.stack([centres.repeat(side), centres.repeat_interleave(side)], -1)
+
+
+def position_loss(
+    position: Float[Tensor, "b k 2"], wanted: Float[Tensor, "b k 2"], seen: Bool[Tensor, "b k"]
+) -> Float[Tensor, ""]:
+    """Smooth L1 over the key points that the camera sees."""
+    each = F.smooth_l1_loss(position, wanted, beta=0.05, reduction="none").mean(-1)
+    return (each * seen).sum() / seen.sum().clamp(min=1)
+
+
+def cell_loss(
+    logits: Float[Tensor, "b k g g"], wanted: Float[Tensor, "b k 2"], seen: Bool[Tensor, "b k"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy over the cells, the point's weight shared by its four nearest ones (bilinear)."""
+    side = logits.shape[-1]
+    place = ((wanted.clamp(-1, 1) + 1) / 2 * side - 0.5).clamp(0, side - 1)
+    low = place.floor().clamp(max=side - 2)
+    share = place - low
+    column, row = low.long().unbind(-1)
+    log_probability = logits.flatten(2).log_softmax(-1)
+    total = torch.zeros_like(share[..., 0])
+    for right in (0, 1):
+        for down in (0, 1):
+            weight_x = share[..., 0] if right else 1 - share[..., 0]
+            weight_y = share[..., 1] if down else 1 - share[..., 1]
+            cell = (row + down) * side + column + right
+            chosen = log_probability.gather(2, cell[..., None])[..., 0]
+            total = total - weight_x * weight_y * chosen
+    return (total * seen).sum() / seen.sum().clamp(min=1)

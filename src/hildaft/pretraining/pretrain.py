@@ -1,0 +1,136 @@
+"""`hildaft pretrain`: frames, octo-tiny and the image encoder, probe, weight files."""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from hildaft.models.backbone import save_weights
+from hildaft.models.octo import OctoTiny
+from hildaft.pretraining.batches import Batches
+from hildaft.pretraining.dataset import DatasetConfig, Frames, build_frames
+from hildaft.pretraining.decoder import DecoderConfig, train_decoder
+from hildaft.pretraining.networks import EncoderPretraining, OctoPretraining
+from hildaft.pretraining.probe import probe
+from hildaft.pretraining.readout import ReadoutConfig, add_block, train_readout
+from hildaft.pretraining.trainer import Trainer, TrainerConfig
+
+# Without these every large activation is a fresh mapping, and page faults cost a third of the time.
+_ALLOCATOR: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """The whole pretraining: one seed, one recipe."""
+
+    cache: Path
+    """Folder for frames, logs and checkpoints (about 100 KB per frame); outside the repository."""
+    output: Path
+    """Folder that receives octo_tiny.safetensors and image_encoder.safetensors."""
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """What is rendered."""
+    octo: TrainerConfig = field(default_factory=TrainerConfig)
+    """Training of octo-tiny."""
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+    """Second stage of octo-tiny: one more block, at the readout token."""
+    encoder: TrainerConfig = field(default_factory=TrainerConfig)
+    """Training of the image encoder."""
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    """Second stage of the image encoder: its decoder alone, on what its trunk gives."""
+
+
+def pretrain(config: PretrainConfig) -> dict[str, Any]:
+    """Runs everything, both networks in parallel processes of one thread, and writes the weights.
+
+    Returns:
+        For each network: its content hash, steps, seconds and probe table.
+    """
+    build_frames(config.cache, config.dataset)
+    os.environ.update({k: os.environ.get(k, v) for k, v in _ALLOCATOR.items()})
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        jobs = [pool.apply_async(run, (config,)) for run in (train_octo, train_encoder)]
+        octo, encoder = (job.get() for job in jobs)
+    report = {"octo_tiny": octo, "image_encoder": encoder}
+    (config.cache / "report.json").write_text(json.dumps(report, indent=1))
+    return report
+
+
+def train_octo(config: PretrainConfig) -> dict[str, Any]:
+    """Trains, probes and writes octo-tiny: all of it, then a last block alone."""
+    frames, held_out, batches, test = _open(config, config.octo)
+    network = OctoPretraining()
+    trainer = Trainer(network, network, config.octo, config.cache / "octo_tiny")
+    seconds = _timed(lambda: trainer.run(batches))
+    before = probe(network, test, held_out)
+    network = add_block(network)
+    seconds += _timed(lambda: train_readout(network, batches, config.readout))
+    table = probe(network, test, held_out)
+    model = network.model
+    recipe = {
+        "dataset": asdict(config.dataset),
+        "trainer": asdict(config.octo),
+        "readout": asdict(config.readout),
+    }
+    path = config.output / "octo_tiny.safetensors"
+    save_weights(path, model.config_record(), model.state_dict(), recipe)
+    report = _report(model.hash, config.octo, len(frames), seconds, table)
+    return report | {"probe_first_stage": before}
+
+
+def train_encoder(config: PretrainConfig) -> dict[str, Any]:
+    """Trains, probes and writes the image encoder: all of it, then its decoder alone."""
+    frames, held_out, batches, test = _open(config, config.encoder)
+    network = EncoderPretraining()
+    trainer = Trainer(network, network, config.encoder, config.cache / "image_encoder")
+    seconds = _timed(lambda: trainer.run(batches))
+    before = probe(network, test, held_out)
+    seconds += _timed(lambda: train_decoder(network, batches, config.decoder))
+    table = probe(network, test, held_out)
+    model = network.model
+    recipe = {
+        "dataset": asdict(config.dataset),
+        "trainer": asdict(config.encoder),
+        "decoder": asdict(config.decoder),
+    }
+    path = config.output / "image_encoder.safetensors"
+    save_weights(path, model.config_record(), model.state_dict(), recipe)
+    report = _report(model.hash, config.encoder, len(frames), seconds, table)
+    return report | {"probe_first_stage": before}
+
+
+def _open(
+    config: PretrainConfig, trainer: TrainerConfig
+) -> tuple[Frames, Frames, Batches, Batches]:
+    torch.set_num_threads(1)
+    frames, held_out = build_frames(config.cache, config.dataset)
+    words = OctoTiny()
+    torch.manual_seed(trainer.seed)
+    return frames, held_out, Batches(frames, words, trainer.seed), Batches(held_out, words, 1)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _report(
+    content: str, trainer: TrainerConfig, frames: int, seconds: float, table: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "hash": content,
+        "frames": frames,
+        "samples": trainer.steps * trainer.batch,
+        "seconds": round(seconds, 1),
+        "probe": table,
+    }

@@ -1,0 +1,133 @@
+"""Second stage of octo-tiny: one more block, trained at the readout token alone, on cached tokens.
+
+Finding things in the images takes the stems and the first blocks and nearly all the time of a step; reading them out
+into h is what the first stage leaves under-trained. The tokens before the last block are computed once, and a step then
+costs a twentieth. The added block starts as the identity.
+"""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float16
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hildaft.models.octo import OctoTiny
+from hildaft.models.octo_layers import Block
+from hildaft.pretraining.batches import Batch, BatchSet
+from hildaft.pretraining.networks import LOSS_WEIGHTS, OctoPretraining
+from hildaft.types import HilDaftError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadoutConfig:
+    """How long and how fast the added block learns."""
+
+    steps: int = 6_000
+    """Gradient steps."""
+    batch: int = 64
+    """Frames per step."""
+    learning_rate: float = 1e-3
+    """Peak rate; 200 steps of warm-up, then a cosine to 2 %."""
+    weight_decay: float = 1e-2
+    """Decoupled decay of AdamW; every frame is seen many times."""
+    workers: int = 2
+    """Threads that fill the cache."""
+    seed: int = 0
+    """Order of the frames and draw of the instructions."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "workers"):
+            if getattr(self, name) < 1:
+                msg = f"readout {name}={getattr(self, name)}: 1 or more is allowed"
+                raise HilDaftError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCache:
+    """Tokens of every frame under one instruction each, and what h has to tell."""
+
+    tokens: Float16[Tensor, "n t d"]
+    """Before the added block."""
+    keys: Bool[Tensor, "n l"]
+    """Which language tokens are real."""
+    geometry: Float[Tensor, "n 77"]
+    sketch: Float[Tensor, "n 16"]
+    action: Float[Tensor, "n 7"]
+    has_action: Bool[Tensor, " n"]
+
+
+def add_block(network: OctoPretraining) -> OctoPretraining:
+    """The same network with one more transformer block, which changes nothing yet."""
+    old = network.model
+    grown = OctoPretraining()
+    grown.model = OctoTiny(replace(old.config, layers=old.config.layers + 1))
+    grown.load_state_dict(network.state_dict(), strict=False)
+    block = cast(Block, grown.model.octo.blocks[-1])
+    for layer in (block.out, block.mlp_out):
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+    return grown
+
+
+def train_readout(network: OctoPretraining, batches: BatchSet, config: ReadoutConfig) -> None:
+    """Trains the last block, the last norm and the heads on h in place; the rest is untouched."""
+    cache = fill_cache(network, batches, config)
+    octo = network.model.octo
+    parts = (octo.blocks[-1], octo.norm, network.read_geometry, network.read_sketch, network.skill)
+    parameters = [p for part in parts for p in part.parameters()]
+    optimiser = torch.optim.AdamW(
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    rng = np.random.default_rng([config.seed, 4])
+    for step in range(config.steps):
+        cosine = 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        rate = config.learning_rate * (0.02 + 0.98 * cosine) * min(1.0, (step + 1) / 200)
+        optimiser.param_groups[0]["lr"] = rate
+        rows = torch.from_numpy(rng.integers(0, len(cache.tokens), config.batch))
+        loss = _loss(network, cache, rows)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+
+
+def fill_cache(network: OctoPretraining, batches: BatchSet, config: ReadoutConfig) -> TokenCache:
+    """Runs everything before the last block over all frames, each under an instruction of its own."""
+    chunk = 50
+    starts = range(0, len(batches), chunk)
+
+    def tokens_at(first: int) -> tuple[Tensor, Batch]:
+        rows = np.arange(first, min(first + chunk, len(batches)))
+        batch = batches.at(rows, np.random.default_rng([config.seed, 3, first]))
+        with torch.no_grad():
+            tokens = network.model.trunk(batch.pixels, batch.words, batch.word_mask)
+        # Pixels of all frames at once would not fit.
+        return tokens.half(), replace(batch, pixels={})
+
+    with ThreadPoolExecutor(config.workers) as pool:
+        parts = list(pool.map(tokens_at, starts))
+    return TokenCache(
+        tokens=torch.cat([tokens for tokens, _ in parts]),
+        keys=torch.cat([batch.word_mask for _, batch in parts]),
+        geometry=torch.cat([batch.geometry for _, batch in parts]),
+        sketch=torch.cat([batch.sketch for _, batch in parts]),
+        action=torch.cat([batch.action for _, batch in parts]),
+        has_action=torch.cat([batch.has_action for _, batch in parts]),
+    )
+
+
+def _loss(network: OctoPretraining, cache: TokenCache, rows: Tensor) -> Float[Tensor, ""]:
+    tokens = cache.tokens[rows].float()
+    rest = tokens.shape[1] - cache.keys.shape[1]
+    keys = F.pad(cache.keys[rows], (0, rest), value=True)
+    bias = torch.zeros(keys.shape).masked_fill(~keys, torch.finfo(torch.float32).min)
+    h = network.model.octo.read(tokens, bias[:, None, None])
+    losses = network.h_losses(
+        h, cache.geometry[rows], cache.sketch[rows], cache.action[rows], cache.has_action[rows]
+    )
+    return torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()

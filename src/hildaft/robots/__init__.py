@@ -1,0 +1,1 @@
+"""Robots: anything that can be reset, stepped at 10 Hz and stopped."""

@@ -1,0 +1,58 @@
+"""The bolt bench behind the project's `Robot` protocol."""
+
+from typing import Any, Final, final
+
+from hildaft.robots.bolt_sim.env import BoltEnv
+from hildaft.robots.bolt_sim.model import RobotName
+from hildaft.types import Action, ActionScale, Observation, SceneState, StepResult
+
+
+@final
+class BoltRobot:
+    """Robot A or B at the bolt bench (implements `types.Robot`)."""
+
+    def __init__(self, robot: RobotName = "A", action_scale: ActionScale | None = None) -> None:
+        self.env: Final = BoltEnv(robot=robot, action_scale=action_scale)
+        self._name: Final = robot
+
+    @property
+    def name(self) -> str:
+        """A or B."""
+        return self._name
+
+    @property
+    def action_scale(self) -> ActionScale:
+        """Metres and radians an action of 1 stands for."""
+        return self.env.action_scale
+
+    def reset(self, task: str, seed: int) -> Observation:
+        """Starts an episode of a task; raises HilDaftError for an unknown one."""
+        observation, _ = self.env.reset(seed=seed, options={"task": task})
+        return observation_from(observation)
+
+    def step(self, action: Action) -> StepResult:
+        """Runs one control period; raises HilDaftError for an action that is not finite."""
+        observation, reward, terminated, truncated, _ = self.env.step(action)
+        return StepResult(
+            observation=observation_from(observation),
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+        )
+
+    def stop(self) -> None:
+        """Does nothing: simulated time stands still between steps."""
+
+    def scene_state(self) -> SceneState:
+        """The true state, for the simulated operator."""
+        return self.env.scene_state()
+
+    def close(self) -> None:
+        """Frees the GL context."""
+        self.env.close()
+
+
+def observation_from(values: dict[str, Any]) -> Observation:
+    """The project's `Observation` from the environment's dictionary."""
+    images = {"wrist": values["wrist"], "head": values["head"]}
+    return Observation(images=images, proprio=values["proprio"])

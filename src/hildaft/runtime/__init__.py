@@ -1,0 +1,1 @@
+"""The worker's interaction loop and the training session."""

@@ -1,0 +1,1 @@
+"""The person's side: devices, the simulated operator, and tweaks turned into words."""

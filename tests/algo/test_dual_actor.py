@@ -1,0 +1,363 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from hildaft.algo import losses
+from hildaft.algo.dual_actor import HILDAFT, PAPER, Dims, DualActor, DualActorConfig
+from hildaft.data.replay import Batch, States, TalkTweakBatch
+from hildaft.models import critic
+from hildaft.models.consistency import ConsistencyConfig
+from hildaft.models.critic import CriticConfig
+from hildaft.models.refinement import RefinementConfig
+from hildaft.types import HilDaftError
+
+TASKS = ("upright", "pick", "assemble")
+DIMS = Dims(h=5, features=6, proprio=2)
+N, B = 3, 8
+
+
+def tiny(config: DualActorConfig) -> DualActorConfig:
+    return replace(
+        config,
+        primary=ConsistencyConfig(hidden=8),
+        critic=CriticConfig(
+            feature_projection=8, proprio_projection=4, action_projection=8, hidden=8
+        ),
+        refinement=RefinementConfig(projection=4, hidden=8),
+        metrics_every=1,
+    )
+
+
+def build(config: DualActorConfig = HILDAFT, seed: int = 0) -> DualActor:
+    table = torch.randn(27, 4, generator=torch.Generator().manual_seed(9))
+    return DualActor(tiny(config), TASKS, DIMS, table, seed)
+
+
+def batch(seed: int = 1) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*width: int) -> Tensor:
+        return torch.randn(N, B, *width, generator=generator)
+
+    return Batch(
+        h=normal(5),
+        features=normal(6),
+        proprio=normal(2),
+        action=normal(7).clamp(-1.0, 1.0),
+        reward=(normal() > 1.0).float(),
+        not_terminal=(normal() > -1.0).float(),
+        mc_return=torch.rand(N, B, generator=generator),
+        next_h=normal(5),
+        next_features=normal(6),
+        next_proprio=normal(2),
+        from_demos=(torch.arange(B) < B // 2).expand(N, B),
+    )
+
+
+def talk_tweak(tasks: tuple[int, ...] = (0, 1, 2), seed: int = 2) -> TalkTweakBatch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(width: int) -> Tensor:
+        return torch.randn(len(tasks), B, width, generator=generator)
+
+    return TalkTweakBatch(
+        h=normal(5),
+        features=normal(6),
+        proprio=normal(2),
+        action=normal(7).clamp(-1.0, 1.0),
+        command=torch.randint(27, (len(tasks), B), generator=generator),
+        task=torch.tensor(tasks),
+    )
+
+
+def changed(actor: DualActor, before: dict[str, Tensor]) -> set[str]:
+    """First two words of the names of whatever differs from `before`, bookkeeping left out."""
+    after = actor.state()
+    names = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    return {".".join(name.split(".")[:2]) for name in names} - {"generator", "updates"}
+
+
+CRITIC_NAMES = {name for name, _ in build().critics.named_parameters()}
+CRITICS = {
+    "optimisers.critics",
+    *(f"{group}.{name}" for group in ("critics", "targets") for name in CRITIC_NAMES),
+}
+
+
+@pytest.mark.parametrize("config", [HILDAFT, PAPER], ids=["hildaft", "paper"])
+@pytest.mark.parametrize("phase", ["warmup", "online"])
+class TestEachUpdateChangesItsOwnParameters:
+    def test_critics(self, config: DualActorConfig, phase: str) -> None:
+        actor = build(config)
+        before = actor.state()
+        actor.update_critics(batch(), phase)
+        assert changed(actor, before) == CRITICS
+
+    def test_primary(self, config: DualActorConfig, phase: str) -> None:
+        actor = build(config)
+        before = actor.state()
+        actor.update_primary(batch(), phase)
+        assert changed(actor, before) == {"actors.primary", "optimisers.primary"}
+
+    def test_refinement(self, config: DualActorConfig, phase: str) -> None:
+        actor = build(config)
+        actor.update_critics(batch(), phase)
+        before = actor.state()
+        actor.update_refinement(talk_tweak())
+        assert changed(actor, before) == {"actors.refinement", "optimisers.refinement"}
+
+
+def test_every_parameter_of_the_updated_part_moves() -> None:
+    actor = build()
+    for update in (
+        lambda: actor.update_critics(batch(), "online"),
+        lambda: actor.update_primary(batch(), "online"),
+        lambda: actor.update_refinement(talk_tweak()),
+    ):
+        before = actor.state()
+        update()
+        parameters = {
+            **{f"critics.{name}": None for name, _ in actor.critics.named_parameters()},
+            **{f"actors.{name}": None for name, _ in actor.actors.named_parameters()},
+        }
+        after = actor.state()
+        moved = {name for name in parameters if not torch.equal(after[name], before[name])}
+        part = {name.split(".")[0] if name[0] == "c" else name.split(".")[1] for name in moved}
+        assert len(part) == 1
+        whole = {name for name in parameters if f"{part.copy().pop()}." in name}
+        assert moved == whole
+
+
+def test_joint_training_reaches_the_primary_actor_only_when_switched_on() -> None:
+    results = []
+    for weight in (0.0, 0.25):
+        actor = build(replace(HILDAFT, joint_weight=weight))
+        before = actor.state()
+        actor.update_primary(batch(), "online", talk_tweak())
+        assert changed(actor, before) == {"actors.primary", "optimisers.primary"}
+        results.append(actor.weights()["primary.state_in.weight"])
+    assert not torch.equal(results[0], results[1])
+
+
+def test_a_task_without_talk_and_tweak_is_left_out_of_the_refinement_update() -> None:
+    actor = build()
+    batch_of_two = talk_tweak((0, 2))
+    q = actor._q_of(batch_of_two.action, batch_of_two, actor._held_weights(batch_of_two.task))
+    every = talk_tweak((0, 1, 2))
+    for place, task in enumerate((0, 2)):
+        alone = replace_rows(every, task, batch_of_two, place)
+        expected = actor._q_of(alone.action, alone, actor._held_weights(alone.task))[task]
+        torch.testing.assert_close(q[place], expected)
+    assert actor.update_refinement(batch_of_two)
+
+
+def replace_rows(
+    whole: TalkTweakBatch, row: int, part: TalkTweakBatch, place: int
+) -> TalkTweakBatch:
+    fields = {}
+    for name in ("h", "features", "proprio", "action", "command"):
+        tensor = getattr(whole, name).clone()
+        tensor[row] = getattr(part, name)[place]
+        fields[name] = tensor
+    return replace(whole, **fields)
+
+
+def test_warmup_gradients_equal_those_of_all_tasks_at_once() -> None:
+    actor, rows = build(), batch()
+    features = actor._critic_features(rows.h, rows.features)
+    target = actor._bellman_target(rows)
+    saved = actor._generator.get_state()
+    gradients, _ = actor._warmup_gradients(rows, features, target)
+    actor._generator.set_state(saved)
+
+    m = actor.config.calql_actions
+    action = torch.cat([rows.action.unsqueeze(2), actor._calql_actions(rows)], dim=2)
+    weights = actor.critics.weights()
+    state = critic.embed_state(weights, features, rows.proprio)
+    q, uniform, policy = critic.q_values(weights, state, action).split([1, m, 2 * m], dim=3)
+    q = q.squeeze(3)
+    calql = losses.conservative_loss(
+        q, uniform, policy, rows.mc_return, temperature=1.0, floor_uniform=False
+    )
+    loss = losses.bellman_loss(q, target) + actor.config.calql_weight * calql
+    expected = torch.autograd.grad(loss.sum(), list(weights.values()))
+    for got, want in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_targets_follow_slowly() -> None:
+    actor = build()
+    before = actor.state()
+    actor.update_critics(batch(), "online")
+    after = actor.state()
+    for name in CRITIC_NAMES:
+        expected = before[f"targets.{name}"].lerp(after[f"critics.{name}"], 0.005)
+        torch.testing.assert_close(after[f"targets.{name}"], expected)
+
+
+def test_cloning_sees_the_demos_only_or_everything() -> None:
+    far = batch()
+    far.action[:, B // 2 :] = 100.0
+    rows = batch()
+    for config, differs in ((HILDAFT, False), (replace(HILDAFT, bc_data="all"), True)):
+        losses_ = [
+            build(config).update_primary(rows_, "online")["actor/bc_loss"] for rows_ in (rows, far)
+        ]
+        assert (losses_[0] != losses_[1]) is differs
+
+
+def test_karras_form_of_cloning_trains() -> None:
+    actor = build(replace(HILDAFT, bc_form="karras"))
+    before = actor.state()
+    assert actor.update_primary(batch(), "warmup")["actor/bc_loss"] > 0.0
+    assert "actors.primary" in changed(actor, before)
+
+
+def test_critics_read_h_only_when_switched_on() -> None:
+    rows = batch()
+    other = replace(rows, h=rows.h + 1.0)
+    for config, differs in ((HILDAFT, False), (replace(HILDAFT, critic_reads_h=True), True)):
+        actor = build(config)
+        weights = actor._held_weights()
+        values = [actor._q_of(rows.action, each, weights) for each in (rows, other)]
+        assert torch.equal(values[0], values[1]) is not differs
+
+
+def test_silent_refinement_actor_costs_no_regulariser() -> None:
+    actor = build()
+    with torch.no_grad():
+        for parameter in actor.actors.refinement.trunk[-1].parameters():
+            parameter.zero_()
+    # Zero mean and the same noise in both terms: the same action.
+    assert actor.update_refinement(talk_tweak())["refinement/reg_loss"] == 0.0
+
+
+def test_continuing_from_a_state_is_bit_exact() -> None:
+    def train(actor: DualActor, steps: range) -> None:
+        for step in steps:
+            actor.update_critics(batch(step), "warmup" if step % 2 else "online")
+            actor.update_primary(batch(step), "online")
+            actor.update_refinement(talk_tweak(seed=step))
+
+    whole = build()
+    train(whole, range(3))
+    stored = save(whole.state())
+    train(whole, range(3, 6))
+    resumed = build(seed=5)
+    resumed.load_state(load(stored))
+    train(resumed, range(3, 6))
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor, resumed.state()[name]), name
+
+
+def test_a_state_of_another_configuration_changes_nothing() -> None:
+    actor = build()
+    before = actor.state()
+    wider = replace(tiny(HILDAFT), critic=CriticConfig(hidden=9))
+    other = DualActor(wider, TASKS, DIMS, torch.zeros(27, 4), 3)
+    with pytest.raises(HilDaftError, match="has shape"):
+        actor.load_state(other.state())
+    missing = {name: tensor for name, tensor in before.items() if name != "updates"}
+    with pytest.raises(HilDaftError, match="updates is missing"):
+        actor.load_state(missing)
+    with pytest.raises(HilDaftError, match="extra is unknown"):
+        actor.load_state({**before, "extra": torch.zeros(1)})
+    for name, tensor in actor.state().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_same_seed_same_weights_other_seed_other_weights() -> None:
+    first, again, other = build(seed=3).state(), build(seed=3).state(), build(seed=4).state()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(
+        first["actors.primary.state_in.weight"], other["actors.primary.state_in.weight"]
+    )
+
+
+def test_building_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    build()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_published_weights_are_actors_and_normalisation() -> None:
+    actor = build()
+    actor.fit_normalisation(torch.randn(20, 5) + 3.0, torch.randn(20, 6))
+    weights = actor.weights()
+    assert {name.split(".")[0] for name in weights} == {"primary", "refinement", "normalisation"}
+    other = build(seed=8)
+    other.load_weights(weights)
+    noise = torch.randn(4, 7)
+    h, features, proprio = torch.randn(4, 5), torch.randn(4, 6), torch.randn(4, 2)
+    assert torch.equal(
+        actor.actors.primary_action(h, features, proprio, noise),
+        other.actors.primary_action(h, features, proprio, noise),
+    )
+
+
+def test_metrics_come_every_kth_update() -> None:
+    actor = DualActor(replace(tiny(HILDAFT), metrics_every=3), TASKS, DIMS, torch.zeros(27, 4), 0)
+    reported = [bool(actor.update_primary(batch(), "online")) for _ in range(7)]
+    assert reported == [True, False, False, True, False, False, True]
+
+
+def test_metrics_have_the_names_the_reports_use() -> None:
+    actor = build()
+    names = set(actor.update_critics(batch(), "warmup"))
+    names |= set(actor.update_primary(batch(), "online"))
+    names |= set(actor.update_refinement(talk_tweak()))
+    for task in TASKS:
+        assert {f"critic/{task}/{n}" for n in ("bellman_loss", "calql_loss", "q_mean")} <= names
+        assert {f"actor/qbar/{task}", f"actor/eps/{task}"} <= names
+    assert {"actor/bc_loss", "actor/q_loss", "actor/dq_da", "actor/dbc_da"} <= names
+    assert {f"refinement/{n}_loss" for n in ("bc", "q", "reg", "counterfactual")} <= names
+
+
+def test_diagnostics_do_not_disturb_training() -> None:
+    rows = batch()
+    states = States(rows.h[0], rows.features[0], rows.proprio[0])
+    measured, plain = build(), build()
+    found = measured.diagnostics(states)
+    assert found == measured.diagnostics(states)
+    assert set(found) == {"obedience", "size_mm", "null_drift_mm", "spread_mm"}
+    measured.update_primary(rows, "online")
+    plain.update_primary(rows, "online")
+    for name, tensor in measured.state().items():
+        assert torch.equal(tensor, plain.state()[name])
+
+
+def test_paper_preset_switches_every_departure_off() -> None:
+    assert PAPER.tied_noise == PAPER.counterfactual_weight == PAPER.joint_weight == 0.0
+    assert PAPER.bc_data == "all"
+    for switch in (
+        "null_bypass",
+        "target_clip",
+        "to_rollouts",
+        "talk_in_rollouts",
+        "critic_reads_h",
+    ):
+        assert not getattr(PAPER, switch), switch
+    assert (PAPER.warmup_bc_weight, PAPER.warmup_q_weight) == (1.0, 0.1)
+    assert (PAPER.online_bc_weight, PAPER.online_q_weight) == (0.5, 0.5)
+    etas = (PAPER.refinement_bc_weight, PAPER.refinement_q_weight, PAPER.refinement_reg_weight)
+    assert etas == (1.0, 0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("discount", 1.0),
+        ("target_rate", 0.0),
+        ("online_q_weight", -0.1),
+        ("calql_actions", 0),
+        ("task_weight_min", 1.3),
+        ("critic_learning_rate", 0.0),
+        ("metrics_every", 0),
+    ],
+)
+def test_values_out_of_range_are_named(field: str, value: float) -> None:
+    with pytest.raises(HilDaftError, match=f"method.{field}={value}: must be "):
+        replace(HILDAFT, **{field: value})

@@ -1,0 +1,122 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from hildaft.runtime.metrics import MetricsWriter, read_metrics
+from hildaft.types import HilDaftError
+
+
+def write(folder, *rows):
+    writer = MetricsWriter(folder)
+    for step, metrics in rows:
+        writer.write(step, 2 * step, metrics)
+    writer.close()
+
+
+def test_rows_come_back_and_a_resumed_run_appends(tmp_path):
+    write(tmp_path, (1, {"actor/bc_loss": 0.5}), (2, {"actor/bc_loss": 0.25}))
+    write(tmp_path, (3, {"critic/pick/bellman_loss": 1e-9}))
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert [row["updates"] for row in rows] == [2, 4, 6]
+    assert rows[0]["actor/bc_loss"] == 0.5
+    assert rows[2]["critic/pick/bellman_loss"] == 1e-9
+    assert rows[0]["time"] <= rows[2]["time"] <= time.time()
+    assert len(list((tmp_path / "tensorboard").glob("events*"))) == 2
+
+
+def test_every_line_is_strict_json_even_without_a_value(tmp_path):
+    write(tmp_path, (1, {"a": math.nan, "b": math.inf, "c": 1.0}))
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=refuse)["c"] == 1.0
+    [row] = read_metrics(tmp_path)
+    assert math.isnan(row["a"])
+    assert math.isnan(row["b"])
+
+
+def test_a_torn_last_line_is_left_out_and_cut_off_on_resume(tmp_path):
+    write(tmp_path, (1, {"a": 1.0}), (2, {"a": 2.0}))
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-7])
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1]
+    write(tmp_path, (3, {"a": 3.0}))
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 3]
+
+
+def test_a_whole_last_line_without_its_newline_is_kept(tmp_path):
+    write(tmp_path, (1, {"a": 1.0}), (2, {"a": 2.0}))
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
+    write(tmp_path, (3, {"a": 3.0}))
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    write(tmp_path, (1, {"a": 1.0}), (2, {"a": 2.0}), (3, {"a": 3.0}))
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0] + "nonsense\n" + lines[2])
+    with pytest.raises(HilDaftError, match=r"metrics\.jsonl line 2"):
+        read_metrics(tmp_path)
+
+
+def test_no_file_means_no_rows(tmp_path):
+    assert read_metrics(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(HilDaftError, match="run"):
+        MetricsWriter(tmp_path / "run")
+
+
+def test_threads_may_write_together(tmp_path):
+    writer = MetricsWriter(tmp_path)
+    threads = [
+        threading.Thread(target=lambda n=n: [writer.write(n, i, {"a": i}) for i in range(100)])
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert len(read_metrics(tmp_path)) == 400
+
+
+LOOP = """
+import sys
+from pathlib import Path
+from hildaft.runtime.metrics import MetricsWriter
+writer = MetricsWriter(Path(sys.argv[1]))
+for step in range(10**9):
+    writer.write(step, step, {"a": float(step)})
+    print(step, flush=True)
+"""
+
+
+def test_a_kill_loses_no_row_that_was_written(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOOP, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(50):
+        process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    rest, _ = process.communicate()
+    announced = 50 + len(rest.split())
+    write(tmp_path, (10**9, {}))
+    steps = [row["step"] for row in read_metrics(tmp_path)]
+    assert steps[:announced] == list(range(announced))
+    assert steps[-1] == 10**9

@@ -1,0 +1,75 @@
+"""A user's mistake is one line on stderr and exit code 2; nothing is overwritten."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def hildaft(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hildaft.cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "papr"], "did you mean 'paper'"),
+        (["train", "tiny", "--tasks", "upright", "pikc"], "did you mean 'pick'"),
+        (["train", "tiny", "--seed", "-1"], "seed=-1"),
+        (["train", "tiny", "--training.batch-size", "0"], "batch_size=0"),
+        (["train", "tiny", "--training.update-to-data", "0"], "update_to_data=0"),
+        (["train", "tiny", "--method.discount", "1.5"], "discount=1.5"),
+        (["train", "tiny", "--evaluation.episodes", "0"], "evaluation.episodes=0"),
+        (["eval", "nowhere"], "nowhere"),
+        (["report", "nowhere"], "nowhere"),
+        (["report"], "no run folder"),
+    ],
+)
+def test_one_clear_line(tmp_path: Path, words: list[str], expected: str) -> None:
+    out = ["--out", str(tmp_path / "run")] if words[0] == "train" else []
+    result = hildaft(*words, *out)
+    assert result.returncode == 2
+    assert expected in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [["train", "tiny", "--sede", "1"], ["train", "--seed", "one"]])
+def test_unknown_or_ill_typed_option(tmp_path: Path, words: list[str]) -> None:
+    result = hildaft(*words, "--out", str(tmp_path / "run"))
+    assert result.returncode == 2
+    assert "--seed" in result.stdout + result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_existing_run_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    result = hildaft("train", "tiny", "--out", str(tmp_path))
+    assert result.returncode == 2
+    assert "--resume" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_damaged_config_names_the_field(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 0\ntrainig: {}\n")
+    result = hildaft("train", "--out", str(tmp_path), "--resume")
+    assert result.returncode == 2
+    assert "trainig" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_missing_gl_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    result = hildaft("train", "tiny", "--out", str(tmp_path / "run"), MUJOCO_GL="nonsense")
+    assert result.returncode == 2
+    assert "MUJOCO_GL" in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,139 @@
+"""The `tiny` preset end to end, with real processes: run, kill, resume, evaluate, report."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from hildaft.data.episodes import EpisodeStore
+
+COMMAND = [sys.executable, "-m", "hildaft.cli"]
+
+
+def hildaft(*words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *words], capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def newest_state(run: Path) -> dict[str, np.ndarray]:
+    return load_file(sorted((run / "checkpoints").iterdir())[-1] / "state.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    a, b = newest_state(one), newest_state(other)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    stores = EpisodeStore(one / "episodes"), EpisodeStore(other / "episodes")
+    assert len(stores[0]) == len(stores[1])
+    for index in range(len(stores[0])):
+        left, right = stores[0].read(index), stores[1].read(index)
+        np.testing.assert_array_equal(left.executed_action, right.executed_action)
+        np.testing.assert_array_equal(left.h, right.h)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    result = hildaft("train", "tiny", "--out", str(run))
+    assert result.returncode == 0, result.stderr
+    return run
+
+
+def test_run_leaves_everything_behind(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert {"config.yaml", "run.json", "metrics.jsonl", "episodes", "checkpoints"} <= names
+    assert (finished / "report" / "index.html").stat().st_size > 10_000
+    evaluations = sorted(path.name for path in (finished / "evaluations").iterdir())
+    assert evaluations[0] == "000000-warmup.json"
+    assert evaluations[-1].endswith("-final.json")
+    summaries = EpisodeStore(finished / "episodes").summaries()
+    assert [s.source for s in summaries[:6]] == ["demo"] * 6
+    assert {s.source for s in summaries[6:]} == {"online"}
+    assert all(s.success for s in summaries[:6])
+
+
+def test_killed_run_resumes_to_the_same_weights_and_episodes(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "killed"
+    process = subprocess.Popen(
+        [*COMMAND, "train", "tiny", "--out", str(run)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    # Eight episodes: the six demonstrations, one online, and the next under way.
+    deadline = time.monotonic() + 240
+    while len(list((run / "episodes").glob("[0-9]*.safetensors"))) < 8:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "the run made no episodes"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    resumed = hildaft("train", "--out", str(run), "--resume")
+
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_run(finished, run)
+
+
+def test_stopped_run_says_how_to_go_on(tmp_path: Path) -> None:
+    run = tmp_path / "stopped"
+    process = subprocess.Popen(
+        [*COMMAND, "train", "tiny", "--out", str(run)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while not list((run / "episodes").glob("[0-9]*.safetensors")):
+        assert process.poll() is None, "the run ended before it could be stopped"
+        assert time.monotonic() < deadline, "the run made no episodes"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "--resume" in errors
+
+
+def test_evaluation_prints_every_outcome(finished: Path) -> None:
+    words = ["eval", str(finished), "--episodes", "1", "--talk", "opposite", "--json"]
+    result = hildaft(*words)
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert [task["task"] for task in document["tasks"]] == ["upright", "pick", "assemble"]
+    assert all(len(task["outcomes"]) == task["episodes"] == 1 for task in document["tasks"])
+    assert hildaft(*words).stdout == result.stdout
+
+
+def test_damaged_checkpoint_falls_back_and_says_so(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(finished), str(run)], check=True)
+    newest = sorted((run / "checkpoints").iterdir())[-1] / "state.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    newest.write_bytes(content)
+    result = hildaft("eval", str(run), "--episodes", "1", "--tasks", "pick")
+    assert result.returncode == 0, result.stderr
+    assert "damaged" in result.stderr
+
+
+def test_damaged_episode_stops_the_resume_and_loses_nothing(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(finished), str(run)], check=True)
+    victim = sorted((run / "episodes").glob("*.safetensors"))[3]
+    victim.write_bytes(victim.read_bytes()[:-100])
+    before = sorted(path.name for path in (run / "episodes").iterdir())
+    result = hildaft("train", "--out", str(run), "--resume")
+    assert result.returncode == 2
+    assert victim.name in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(path.name for path in (run / "episodes").iterdir()) == before
