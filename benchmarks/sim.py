@@ -117,7 +117,7 @@ def misled(env: BoltEnv, what: str, axis: int, error_m: float) -> Callable[[], A
     )
 
 
-def measure_success(episodes: int) -> dict[str, Any]:
+def measure_success(episodes: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Oracle, demonstrating operator and random actions, per robot and task; chains on A."""
     result: dict[str, Any] = {}
     for robot in ("A", "B"):
@@ -136,9 +136,11 @@ def measure_success(episodes: int) -> dict[str, Any]:
                 "random": tell(chance),
             }
             print(robot, task, result[f"{robot}/{task}"], flush=True)
+            keep(result)
     for bolts in (1, 2, 3, 4):
         result[f"chain-{bolts}"] = measure_chain(bolts, episodes // 8)
         print("chain", bolts, result[f"chain-{bolts}"], flush=True)
+        keep(result)
     return result
 
 
@@ -171,7 +173,7 @@ def misperceive(state: SceneState, what: str, axis: int, error_m: float) -> Scen
     return replace(state, **{f"{what}_position_m": getattr(state, f"{what}_position_m") + shift})
 
 
-def measure_tolerance(episodes: int) -> dict[str, Any]:
+def measure_tolerance(episodes: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Success of the oracle under constant perception errors, both signs in turn, robot A."""
     env = blind(BoltEnv("A"))
     result: dict[str, Any] = {}
@@ -193,6 +195,7 @@ def measure_tolerance(episodes: int) -> dict[str, Any]:
                 key = f"{task}/{what}/{name}"
                 result[key] = {"episodes": episodes, "successes": rows, "below_half_mm": below}
                 print(key, result[key], flush=True)
+                keep(result)
     return result
 
 
@@ -288,16 +291,20 @@ def main() -> None:
     if options.what == "report":
         (options.out / "sim.md").write_text(write_tables(options.out))
         return
-    if options.what == "cost":
-        measured = measure_cost(options.steps)
-    elif options.what == "success":
-        measured = measure_success(options.episodes or 200)
-    else:
-        measured = measure_tolerance(options.episodes or 25)
     machine = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}"
-    report = {"study": f"sim-{options.what}", "command": " ".join(sys.argv), "machine": machine}
+    head = {"study": f"sim-{options.what}", "command": " ".join(sys.argv), "machine": machine}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({**report, "measured": measured}, indent=1) + "\n")
+
+    def keep(measured: dict[str, Any]) -> None:
+        """Writes what is measured so far: a run that is cut short still counts."""
+        options.out.write_text(json.dumps({**head, "measured": measured}, indent=1) + "\n")
+
+    if options.what == "cost":
+        keep(measure_cost(options.steps))
+    elif options.what == "success":
+        measure_success(options.episodes or 200, keep)
+    else:
+        measure_tolerance(options.episodes or 25, keep)
 
 
 if __name__ == "__main__":

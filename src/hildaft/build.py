@@ -19,8 +19,8 @@ from hildaft.algo.actors import Actors
 from hildaft.algo.checkpoint import read_newest
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
-from hildaft.algo.training import Learner
-from hildaft.config import INSTRUCTIONS, RunConfig, read_config, require_name, write_config
+from hildaft.algo.training import Learner, published_weights
+from hildaft.config import INSTRUCTIONS, TASKS, RunConfig, read_config, require_name, write_config
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.evaluate import Talk, evaluate
 from hildaft.eval.local_bench import LocalBench
@@ -29,10 +29,13 @@ from hildaft.eval.statistics import wilson_interval
 from hildaft.models.backbone import FrozenEncoders
 from hildaft.models.encoders import embed_phrases, load_image_encoder
 from hildaft.models.octo import load_octo_tiny
+from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
+from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
+from hildaft.teleop.oracle import oracle_action
 from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import PHRASES
 from hildaft.types import HilDaftError
@@ -187,13 +190,7 @@ def evaluate_run(
         print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
     encoders = build_encoders(config)
     policy = build_policy(config, encoders)
-    prefix = "dual_actor.actors."
-    weights = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in checkpoint.tensors.items()
-        if name.startswith(prefix)
-    }
-    policy.load_weights(weights, checkpoint.step)
+    policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
     policy.begin(seed)
     bolt_robot = BoltRobot(robot or config.robot)
     try:
@@ -224,3 +221,26 @@ def evaluate_run(
             f"  ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)  {mean_length:.1f} steps"
         )
     return "\n".join([*lines, f"  average    {100 * result.success_rate:.1f} %"])
+
+
+def render_bench(folder: Path, robot: Literal["A", "B"], seed: int) -> list[Path]:
+    """Renders each task, solved by the oracle, as one contact sheet and a clip per task."""
+    env = BoltEnv(robot)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scale = env.action_scale
+        episodes = {
+            task: record_frames(env, lambda state: oracle_action(state, scale), task, seed)
+            for task in TASKS
+        }
+        sheet = folder / f"contact-sheet-{robot}.png"
+        write_contact_sheet(sheet, episodes, columns=6)
+        clips = [folder / f"{task}-{robot}.gif" for task in episodes]
+        for clip, frames in zip(clips, episodes.values(), strict=True):
+            write_clip(clip, frames)
+    except OSError as error:
+        msg = f"output folder {folder}: {error.strerror or error}; name another with --out"
+        raise HilDaftError(msg) from error
+    finally:
+        env.close()
+    return [sheet, *clips]

@@ -223,10 +223,10 @@ def bench_sim(words: Sequence[str]) -> int:
         seed: int = 0
         """Decides the scenes."""
 
-    from hildaft.eval.contact_sheet import write_contact_sheet
+    from hildaft.build import render_bench
 
     given = _parse(BenchSimArguments, "bench-sim", words)
-    for path in write_contact_sheet(given.out, given.robot, given.seed):
+    for path in render_bench(given.out, given.robot, given.seed):
         print(path)
     return 0
 

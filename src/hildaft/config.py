@@ -74,10 +74,10 @@ def require_name(what: str, given: str, allowed: tuple[str, ...]) -> None:
 
 PRESETS: Final[dict[str, RunConfig]] = {
     "hildaft": RunConfig(),
-    "paper": RunConfig(preset="paper", method=PAPER),
+    "paper": RunConfig(preset="paper", method=PAPER, training=TrainingConfig(batch_size=256)),
     "demo": RunConfig(
         preset="demo",
-        training=TrainingConfig(online_transitions=6_000, batch_size=192),
+        training=TrainingConfig(online_transitions=6_000),
         evaluation=EvaluationConfig(episodes=20, episodes_during=10, every=2_000),
     ),
     "tiny": RunConfig(

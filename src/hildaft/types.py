@@ -5,7 +5,7 @@ NumPy only: whatever runs beside a robot can import this module.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, UInt8
@@ -181,6 +181,7 @@ class Episode:
         return len(self.reward)
 
 
+@runtime_checkable
 class Robot(Protocol):
     """What can be acted on at 10 Hz. Actions are in [-1, 1], base axes, scaled by `action_scale`."""
 
@@ -207,6 +208,7 @@ class Robot(Protocol):
         ...
 
 
+@runtime_checkable
 class Policy(Protocol):
     """What acts: frozen encoders plus the two actors."""
 
@@ -229,6 +231,7 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
 class Operator(Protocol):
     """A person, or the simulated one, beside the robot while the policy acts."""
 

@@ -6,7 +6,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from hildaft.algo import losses
-from hildaft.algo.dual_actor import HILDAFT, PAPER, Dims, DualActor, DualActorConfig
+from hildaft.algo.dual_actor import HILDAFT, PAPER, Dims, DualActor, DualActorConfig, acting_weights
 from hildaft.data.replay import Batch, States, TalkTweakBatch
 from hildaft.models import critic
 from hildaft.models.consistency import ConsistencyConfig
@@ -77,7 +77,8 @@ def changed(actor: DualActor, before: dict[str, Tensor]) -> set[str]:
     """First two words of the names of whatever differs from `before`, bookkeeping left out."""
     after = actor.state()
     names = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    return {".".join(name.split(".")[:2]) for name in names} - {"generator", "updates"}
+    parts = {".".join(name.split(".")[: 1 if name.startswith("acting") else 2]) for name in names}
+    return parts - {"generator", "updates"}
 
 
 CRITIC_NAMES = {name for name, _ in build().critics.named_parameters()}
@@ -100,7 +101,7 @@ class TestEachUpdateChangesItsOwnParameters:
         actor = build(config)
         before = actor.state()
         actor.update_primary(batch(), phase)
-        assert changed(actor, before) == {"actors.primary", "optimisers.primary"}
+        assert changed(actor, before) == {"actors.primary", "acting", "optimisers.primary"}
 
     def test_refinement(self, config: DualActorConfig, phase: str) -> None:
         actor = build(config)
@@ -137,7 +138,7 @@ def test_joint_training_reaches_the_primary_actor_only_when_switched_on() -> Non
         actor = build(replace(HILDAFT, joint_weight=weight))
         before = actor.state()
         actor.update_primary(batch(), "online", talk_tweak())
-        assert changed(actor, before) == {"actors.primary", "optimisers.primary"}
+        assert changed(actor, before) == {"actors.primary", "acting", "optimisers.primary"}
         results.append(actor.weights()["primary.state_in.weight"])
     assert not torch.equal(results[0], results[1])
 
@@ -361,3 +362,24 @@ def test_paper_preset_switches_every_departure_off() -> None:
 def test_values_out_of_range_are_named(field: str, value: float) -> None:
     with pytest.raises(HilDaftError, match=f"method.{field}={value}: must be "):
         replace(HILDAFT, **{field: value})
+
+
+def test_checkpoint_holds_what_is_published() -> None:
+    actor = build()
+    for _ in range(3):
+        actor.update_primary(batch(), "warmup")
+    published, live = actor.weights(), actor.actors.weights()
+    from_state = acting_weights(actor.state())
+    assert from_state.keys() == published.keys()
+    assert all(torch.equal(from_state[name], published[name]) for name in published)
+    assert not torch.equal(published["primary.state_in.weight"], live["primary.state_in.weight"])
+
+
+def test_acting_weights_are_the_running_average() -> None:
+    actor = build(replace(HILDAFT, primary_average=0.75))
+    start = actor.weights()["primary.state_in.weight"]
+    actor.update_primary(batch(), "warmup")
+    live = actor.actors.weights()["primary.state_in.weight"]
+    torch.testing.assert_close(
+        actor.weights()["primary.state_in.weight"], 0.75 * start + 0.25 * live
+    )

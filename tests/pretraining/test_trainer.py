@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from hildaft.pretraining.networks import (
     grid_centres,
     position_loss,
 )
-from hildaft.pretraining.readout import ReadoutConfig, add_block, train_readout
+from hildaft.pretraining.readout import ReadoutConfig, add_block, train_readout, word_sketch
 from hildaft.pretraining.targets import TARGET_DIM
 from hildaft.pretraining.trainer import Trainer, TrainerConfig
 from hildaft.types import HilDaftError
@@ -177,6 +178,18 @@ def test_added_block_changes_nothing_until_it_is_trained():
     target = source.batch.geometry
     assert (after - target).abs().mean() < 0.5 * (before - target).abs().mean()
     assert torch.equal(grown.model.octo.blocks[0].out.weight, first)
+
+
+def test_word_sketch_is_linear_in_the_bag_of_words():
+    model = OctoTiny()
+    batch = make_batch(3, np.random.default_rng(0), cameras=())
+    swapped = replace(batch, words=batch.words[:, [1, 0, 2, 3, *range(4, 12)]])
+    padded = replace(batch, words=torch.where(batch.word_mask, batch.words, 7))
+    sketch = word_sketch(model, batch)
+    torch.testing.assert_close(word_sketch(model, swapped), sketch)
+    torch.testing.assert_close(word_sketch(model, padded), sketch)
+    other = replace(batch, words=batch.words.roll(1, 0))
+    assert (word_sketch(model, other) - sketch).abs().min(1).values.max() > 1e-3
 
 
 def test_decoder_stage_leaves_the_trunk_alone():

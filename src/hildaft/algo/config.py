@@ -38,6 +38,10 @@ class DualActorConfig:
     the demonstrations more slowly.
     """
 
+    primary_average: float = 0.998
+    """What acts is an average of the primary actor's weights that keeps this share per update; 0 acts with the
+    newest. Differs from the paper (primary_average): an average is steadier than the newest update."""
+
     refinement_learning_rate: float = 1e-3
     """Adam's step for the refinement actor.
 
@@ -53,8 +57,9 @@ class DualActorConfig:
     online_bc_weight: float = 0.5
     """lambda_1 of eq. 6 online (Sec. V-A)."""
 
-    online_q_weight: float = 0.5
-    """lambda_2 of eq. 6 online (Sec. V-A)."""
+    online_q_weight: float = 0.1
+    """lambda_2 of eq. 6 online. Differs from the paper (online_q_weight): 0.1 in place of 0.5, under which success
+    fell below the warm-up policy's in the first 3000 transitions (docs/LOG.md)."""
 
     bc_form: Literal["direct", "karras"] = "direct"
     """Eq. 5 at sigma = K only, or ConRFT's form over all noise levels."""
@@ -136,11 +141,11 @@ class DualActorConfig:
     counterfactual_step: float = 0.25
     """How far X2 moves each named axis; action units (3.75 mm)."""
 
-    joint_weight: float = 0.0
+    joint_weight: float = 0.25
     """Weight of eq. 8 in the primary actor's loss.
 
-    Differs from the paper (X3): the talk-and-tweak data also train the primary actor. 0, the
-    default, switches it off.
+    Differs from the paper (X3): the talk-and-tweak data also train the primary actor, as if the
+    human were cloned a second time where the policy erred; 0 switches it off.
     """
 
     null_bypass: bool = True
@@ -192,6 +197,7 @@ class DualActorConfig:
         ):
             self._require(name, getattr(self, name) > 0.0, "> 0")
         self._require("discount", 0.0 <= self.discount < 1.0, "in [0, 1); use 0.97")
+        self._require("primary_average", 0.0 <= self.primary_average < 1.0, "in [0, 1)")
         self._require("target_rate", 0.0 < self.target_rate <= 1.0, "in (0, 1]; use 0.005")
         self._require("calql_actions", self.calql_actions >= 1, ">= 1; Cal-QL uses 10")
         self._require("metrics_every", self.metrics_every >= 1, ">= 1")
@@ -210,6 +216,9 @@ HILDAFT: Final = DualActorConfig()
 PAPER: Final = replace(
     HILDAFT,
     primary=replace(HILDAFT.primary, reads_features=False),
+    primary_average=0.0,
+    joint_weight=0.0,
+    online_q_weight=0.5,
     primary_learning_rate=3e-4,
     refinement_learning_rate=3e-4,
     bc_data="all",

@@ -54,6 +54,8 @@ class DualActor:
         self.actors: Final = Actors(
             config.primary, config.refinement, dims, command_table, seed
         ).to(self.device)
+        # What acts: an average over the primary actor's last updates, with the refinement actor as it is.
+        self._acting: Final = copy.deepcopy(self.actors).requires_grad_(False)
         critic_features = dims.features + (dims.h if config.critic_reads_h else 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -155,6 +157,9 @@ class DualActor:
                 measured[f"actor/eps/{task}"] = task_weights[row]
         parameters = list(primary.parameters())
         self._step("primary", parameters, torch.autograd.grad(loss, parameters))
+        with torch.no_grad():
+            for slow, fast in zip(self._acting.primary.parameters(), parameters, strict=True):
+                slow.lerp_(fast, 1.0 - config.primary_average)
         return self._report("primary", measured)
 
     def update_refinement(self, batch: TalkTweakBatch) -> Metrics:
@@ -210,16 +215,26 @@ class DualActor:
     def diagnostics(self, states: States, scale: ActionScale | None = None) -> dict[str, float]:
         """Obedience, size, null drift and spread on held-out states (see `measure_listening`)."""
         return measure_listening(
-            self.actors, states, scale or ActionScale(), bypass_null=self.config.null_bypass
+            self._synchronised(),
+            states,
+            scale or ActionScale(),
+            bypass_null=self.config.null_bypass,
         )
 
     def weights(self) -> dict[str, Tensor]:
-        """What a worker needs: both actors and the normalisation."""
-        return self.actors.weights()
+        """What a worker needs: both actors, the primary one averaged over its updates, and the normalisation."""
+        return self._synchronised().weights()
+
+    def _synchronised(self) -> Actors:
+        acting = self._acting
+        acting.refinement.load_state_dict(self.actors.refinement.state_dict())
+        acting.normalisation.load_state_dict(self.actors.normalisation.state_dict())
+        return acting
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Takes over what `weights` returned; critics and optimisers stay."""
         self.actors.load_weights(weights)
+        self._acting.load_weights(weights)
 
     def state(self) -> dict[str, Tensor]:
         """A copy of everything training depends on, by name: continuing from it is bit-exact."""
@@ -240,7 +255,12 @@ class DualActor:
             self._updates[part] = int(count)
 
     def _live_state(self) -> dict[str, Tensor]:
-        modules = {"actors": self.actors, "critics": self.critics, "targets": self.targets}
+        modules: dict[str, nn.Module] = {
+            "actors": self.actors,
+            "acting": self._acting.primary,
+            "critics": self.critics,
+            "targets": self.targets,
+        }
         live = {
             f"{part}.{name}": tensor.detach()
             for part, module in modules.items()
@@ -398,3 +418,10 @@ class DualActor:
             return {}
         values = torch.stack([value.detach() for value in measured.values()]).tolist()
         return dict(zip(measured, values, strict=True))
+
+
+def acting_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `weights` returned when `state` was taken."""
+    actors = {n.removeprefix("actors."): t for n, t in state.items() if n.startswith("actors.")}
+    average = {n.removeprefix("acting."): t for n, t in state.items() if n.startswith("acting.")}
+    return actors | {f"primary.{name}": tensor for name, tensor in average.items()}

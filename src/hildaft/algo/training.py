@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from hildaft.algo.dual_actor import DualActor
+from hildaft.algo.dual_actor import DualActor, acting_weights
 from hildaft.data.replay import Replay
 from hildaft.types import Episode, HilDaftError
 
@@ -31,8 +31,8 @@ class TrainingConfig:
     """
     online_transitions: int = 15_000
     """Transitions of the online stage, all tasks together (Sec. V-A)."""
-    batch_size: int = 256
-    """B; rounded down so that each task and buffer gets the same whole share. Not in the paper; from ConRFT."""
+    batch_size: int = 192
+    """B; rounded down so that each task and buffer gets the same whole share. Not in the paper; ConRFT's is 256."""
     update_to_data: float = 1.0
     """At most this many online updates per transition. Not in the paper."""
     rollout_gate: int = 100
@@ -157,7 +157,14 @@ class Learner:
         counters = state["learner.counters"].tolist()
         self.warmup_updates, self.online_updates = int(counters[0]), int(counters[1])
         self._generator.set_state(state["learner.generator"])
-        prefix = "dual_actor."
-        self.dual_actor.load_state(
-            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        )
+        self.dual_actor.load_state(_dual_actor_part(state))
+
+
+def published_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a worker would have been sent when `Learner.state` gave this."""
+    return acting_weights(_dual_actor_part(state))
+
+
+def _dual_actor_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefix = "dual_actor."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

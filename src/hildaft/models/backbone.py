@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ WEIGHTS_FOLDER: Final = Path(__file__).parent / "weights"
 """Where the shipped weights lie."""
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A frozen vision-language network: images and an instruction in, h out (eq. 3)."""
 
@@ -46,6 +47,7 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
 class ImageEncoder(Protocol):
     """A frozen image network for the critics and the refinement actor."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, final
+from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class Batch:
     """False under random words."""
 
 
+@runtime_checkable
 class FrameSet(Protocol):
     """What batches are made of."""
 
@@ -60,6 +61,7 @@ class FrameSet(Protocol):
         ...
 
 
+@runtime_checkable
 class BatchSet(Protocol):
     """Batches of chosen frames."""
 

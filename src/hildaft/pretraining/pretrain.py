@@ -39,7 +39,7 @@ class PretrainConfig:
     """Folder that receives octo_tiny.safetensors and image_encoder.safetensors."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     """What is rendered."""
-    octo: TrainerConfig = field(default_factory=TrainerConfig)
+    octo: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=4_800))
     """Training of octo-tiny."""
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     """Second stage of octo-tiny: one more block, at the readout token."""
@@ -72,8 +72,9 @@ def train_octo(config: PretrainConfig) -> dict[str, Any]:
     trainer = Trainer(network, network, config.octo, config.cache / "octo_tiny")
     seconds = _timed(lambda: trainer.run(batches))
     before = probe(network, test, held_out)
-    network = add_block(network)
-    seconds += _timed(lambda: train_readout(network, batches, config.readout))
+    if config.readout.steps:
+        network = add_block(network)
+        seconds += _timed(lambda: train_readout(network, batches, config.readout))
     table = probe(network, test, held_out)
     model = network.model
     recipe = {

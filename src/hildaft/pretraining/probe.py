@@ -1,7 +1,7 @@
 """How well the geometry is read off held-out frames, in millimetres, near contact and beyond."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from hildaft.pretraining.targets import VECTORS, lengths, lengths_from_targets
 _BATCH = 50
 
 
+@runtime_checkable
 class GeometryReader(Protocol):
     """A network whose h or features are read by one linear layer."""
 

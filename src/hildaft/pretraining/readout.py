@@ -8,7 +8,7 @@ costs a twentieth. The added block starts as the identity.
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -18,21 +18,26 @@ from torch.nn import functional as F
 
 from hildaft.models.octo import OctoTiny
 from hildaft.models.octo_layers import Block
-from hildaft.pretraining.batches import Batch, BatchSet
+from hildaft.pretraining.batches import SKETCH_DIM, Batch, BatchSet
 from hildaft.pretraining.networks import LOSS_WEIGHTS, OctoPretraining
 from hildaft.types import HilDaftError
+
+_PROJECTION_SEED: Final = 21
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadoutConfig:
     """How long and how fast the added block learns."""
 
-    steps: int = 6_000
-    """Gradient steps."""
+    steps: int = 6_500
+    """Gradient steps; 0 leaves the stage and its block out."""
     batch: int = 64
     """Frames per step."""
     learning_rate: float = 1e-3
     """Peak rate; 200 steps of warm-up, then a cosine to 2 %."""
+    sketch_weight: float = 0.5
+    """Share of the words' loss, heavier than in the first stage: after that a linear reading of h told three unseen
+    sentences apart in 92 % of the held-out frames only."""
     weight_decay: float = 1e-2
     """Decoupled decay of AdamW; every frame is seen many times."""
     workers: int = 2
@@ -41,9 +46,9 @@ class ReadoutConfig:
     """Order of the frames and draw of the instructions."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "workers"):
-            if getattr(self, name) < 1:
-                msg = f"readout {name}={getattr(self, name)}: 1 or more is allowed"
+        for name, least in (("steps", 0), ("batch", 1), ("workers", 1)):
+            if getattr(self, name) < least:
+                msg = f"readout {name}={getattr(self, name)}: {least} or more is allowed"
                 raise HilDaftError(msg)
 
 
@@ -56,7 +61,9 @@ class TokenCache:
     keys: Bool[Tensor, "n l"]
     """Which language tokens are real."""
     geometry: Float[Tensor, "n 77"]
+    """As in `Batch`, like the next three."""
     sketch: Float[Tensor, "n 16"]
+    """`word_sketch` of the instruction."""
     action: Float[Tensor, "n 7"]
     has_action: Bool[Tensor, " n"]
 
@@ -89,7 +96,7 @@ def train_readout(network: OctoPretraining, batches: BatchSet, config: ReadoutCo
         rate = config.learning_rate * (0.02 + 0.98 * cosine) * min(1.0, (step + 1) / 200)
         optimiser.param_groups[0]["lr"] = rate
         rows = torch.from_numpy(rng.integers(0, len(cache.tokens), config.batch))
-        loss = _loss(network, cache, rows)
+        loss = _loss(network, cache, rows, config.sketch_weight)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -106,8 +113,9 @@ def fill_cache(network: OctoPretraining, batches: BatchSet, config: ReadoutConfi
         batch = batches.at(rows, np.random.default_rng([config.seed, 3, first]))
         with torch.no_grad():
             tokens = network.model.trunk(batch.pixels, batch.words, batch.word_mask)
+            sketch = word_sketch(network.model, batch)
         # Pixels of all frames at once would not fit.
-        return tokens.half(), replace(batch, pixels={})
+        return tokens.half(), replace(batch, pixels={}, sketch=sketch)
 
     with ThreadPoolExecutor(config.workers) as pool:
         parts = list(pool.map(tokens_at, starts))
@@ -121,7 +129,23 @@ def fill_cache(network: OctoPretraining, batches: BatchSet, config: ReadoutConfi
     )
 
 
-def _loss(network: OctoPretraining, cache: TokenCache, rows: Tensor) -> Float[Tensor, ""]:
+def word_sketch(model: OctoTiny, batch: Batch) -> Float[Tensor, "b 16"]:
+    """A fixed random projection of the summed word embeddings.
+
+    Being linear in what the language tokens hold, it can be learned for all words at once, those never met included;
+    the first stage's sketch has to be learned word by word.
+    """
+    width = model.config.language_dim
+    rng = np.random.default_rng(_PROJECTION_SEED)
+    projection = rng.standard_normal((width, SKETCH_DIM)) / math.sqrt(width)
+    bag = (model.words(batch.words) * batch.word_mask[..., None]).sum(1)
+    count = batch.word_mask.sum(1, keepdim=True)
+    return (bag / count.sqrt()) @ torch.from_numpy(projection).float()
+
+
+def _loss(
+    network: OctoPretraining, cache: TokenCache, rows: Tensor, sketch_weight: float
+) -> Float[Tensor, ""]:
     tokens = cache.tokens[rows].float()
     rest = tokens.shape[1] - cache.keys.shape[1]
     keys = F.pad(cache.keys[rows], (0, rest), value=True)
@@ -130,4 +154,5 @@ def _loss(network: OctoPretraining, cache: TokenCache, rows: Tensor) -> Float[Te
     losses = network.h_losses(
         h, cache.geometry[rows], cache.sketch[rows], cache.action[rows], cache.has_action[rows]
     )
-    return torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
+    weights = LOSS_WEIGHTS | {"sketch": sketch_weight}
+    return torch.stack([weights[name] * value for name, value in losses.items()]).sum()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +18,7 @@ from hildaft.pretraining.networks import LOSS_WEIGHTS
 from hildaft.types import HilDaftError
 
 
+@runtime_checkable
 class TrainableModule(Protocol):
     """A module with losses."""
 
@@ -70,6 +71,7 @@ class TrainerConfig:
         return self.learning_rate * (self.final_share + (1 - self.final_share) * cosine)
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """Where batches come from."""
 

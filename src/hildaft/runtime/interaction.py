@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, final
+from typing import Final, Literal, Protocol, final, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,7 @@ DEMONSTRATION_VERSION: Final = -1
 """The policy version recorded where no policy acted."""
 
 
+@runtime_checkable
 class FrozenEncoders(Protocol):
     """What a demonstration needs of a policy: the frozen encoders without the actors."""
 

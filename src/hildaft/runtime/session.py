@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Clock:
     wall_minutes: float
 
 
+@runtime_checkable
 class Bench(Protocol):
     """The robot's side of a run: robot, acting policy and operator bound together."""
 
@@ -64,6 +65,7 @@ class Bench(Protocol):
         ...
 
 
+@runtime_checkable
 class View(Protocol):
     """Who watches a run: the terminal, or nobody."""
 

@@ -24,14 +24,13 @@ UPRIGHT_GRIP_M: Final = 0.045
 PICK_GRIP_M: Final = 0.040
 _PICK_AIM_M: Final = 0.0385
 """Where the jaws are sent so that they close, on the way down, at `PICK_GRIP_M`."""
-_UPRIGHT_BAND_M: Final = 0.0042
-_PICK_BAND_M: Final = 0.0032
-"""A grip further off than this is let go and taken anew."""
 CARRY_LOW_M: Final = 0.0025
 _UP: Final = np.array([0.0, 0.0, 1.0])
 _HEAD_RADIUS_M: Final = 0.0115
 _GAIN: Final = 0.42
 """Share of the remaining error asked for per step: the arm lags by a third of a step's move."""
+_NEAR_M: Final = 0.004
+"""How near the grip, along and aside, the jaws begin to close."""
 _CALM: Final = 0.7
 """Speed, as a share of full scale, where the 50 steps leave time (`pick`, `assemble`)."""
 
@@ -79,9 +78,7 @@ def _hand(approach: Vector, closing: Vector) -> Matrix:
     return np.stack([np.cross(side, approach), side, approach], axis=1)
 
 
-def _reach(
-    state: SceneState, point: Vector, hand: Matrix, steepness: float, near_m: float
-) -> _Wish:
+def _reach(state: SceneState, point: Vector, hand: Matrix) -> _Wish:
     """Goes to a grip: down a funnel whose height above it grows with what is still misaligned."""
     approach = hand[:, 2]
     error = point - state.ee_position_m
@@ -89,9 +86,9 @@ def _reach(
     along = float(error @ approach)
     aside = float(np.linalg.norm(error - along * approach))
     crooked = float(np.linalg.norm(turn))
-    stand_off = min(0.045, steepness * max(0.0, aside - 0.004) + 0.06 * max(0.0, crooked - 0.15))
+    stand_off = min(0.045, 2.0 * max(0.0, aside - 0.006) + 0.06 * max(0.0, crooked - 0.15))
     # Jaws that began to close go on unless they are clearly off: no flutter at the threshold.
-    reach = near_m * (2.0 if state.jaw_closed else 1.0)
+    reach = _NEAR_M * (2.0 if state.jaw_closed else 1.0)
     close = aside < reach and abs(along) < reach and crooked < 0.3
     speed = 1.0 if state.task == "upright" else _CALM
     return _Wish(error - stand_off * approach, turn, close, speed, stand_off)
@@ -121,29 +118,22 @@ def _upright(state: SceneState) -> _Wish:
     # Slack once the jaws are open, so that a bolt just let go is not seized again.
     slack = 1.0 if gripped else 1.4
     standing = lean < 0.12 * slack and float(state.bolt_position_m[2]) - floor < 0.004 * slack
-    if standing and off_m < 0.0045 * slack:
+    if standing and off_m < 0.006 * slack:
         retreat = np.zeros(3) if state.bolt_held else -0.010 * state.ee_rotation[:, 2]
         return _Wish(retreat, np.zeros(3), close=False)
     if not gripped:
         if lean < 0.5:
             ahead = state.slot_rotation[:, 1]
             hand = _hand(ahead, state.slot_rotation[:, 0])
-            return _reach(state, state.bolt_position_m + UPRIGHT_GRIP_M * axis, hand, 3.0, 0.004)
+            return _reach(state, state.bolt_position_m + UPRIGHT_GRIP_M * axis, hand)
         point, hand = _lie_grip(state)
-        return _reach(state, point, hand, 3.0, 0.004)
-    if lean > 1.3 and abs(_grip(state) - UPRIGHT_GRIP_M) > _UPRIGHT_BAND_M:
-        return _let_go(np.zeros(3), now=True, after_m=0.040)
+        return _reach(state, point, hand)
     return _carry_upright(state, lean, floor)
 
 
 def _grip(state: SceneState) -> float:
     """Where along the bolt's axis the TCP is, from the head's bottom face."""
     return float((state.ee_position_m - state.bolt_position_m) @ state.bolt_rotation[:, 2])
-
-
-def _let_go(move_m: Vector, now: bool, after_m: float) -> _Wish:
-    """Puts a badly gripped bolt down and opens the jaws, to grip it anew."""
-    return _Wish(move_m, np.zeros(3), close=not now, speed=_CALM, after_m=after_m)
 
 
 def _carry_upright(state: SceneState, lean: float, floor: float) -> _Wish:
@@ -169,13 +159,11 @@ def _pick(state: SceneState) -> _Wish:
     hand = _home_hand(state)
     if state.bolt_held and state.jaw_closed:
         height = float(state.bolt_position_m[2] - state.slot_position_m[2])
-        if state.task == "pick" and abs(_grip(state) - PICK_GRIP_M) > _PICK_BAND_M:
-            return _let_go(np.array([0.0, 0.0, -height - 0.001]), height < 0.003, 0.040)
         lift = 0.075 - height
         return _Wish(np.array([0.0, 0.0, lift]), _to_upright(axis), close=True, speed=_CALM)
     if float(axis[2]) < 0.8:
-        return _reach(state, *_lie_grip(state), 3.0, 0.004)
-    return _reach(state, state.bolt_position_m + _PICK_AIM_M * axis, hand, 5.0, 0.004)
+        return _reach(state, *_lie_grip(state))
+    return _reach(state, state.bolt_position_m + _PICK_AIM_M * axis, hand)
 
 
 def _assemble(state: SceneState) -> _Wish:

@@ -60,8 +60,8 @@ class OperatorConfig:
     """Intervenes when the steps still needed fell by less than this over `patience_steps`."""
     drift_steps: float = 3.0
     """Intervenes when the steps still needed are this far above their least so far."""
-    catch_gripper: float = 0.5
-    """Chance of catching a gripper mistake before it happens, in [0, 1]."""
+    catch_gripper: float = 0.7
+    """Chance, each step, of catching a gripper mistake before it happens, in [0, 1]."""
     tweaks: bool = True
     """Whether the person corrects by hand."""
     talk: TalkMode = "none"
@@ -180,12 +180,14 @@ class SimulatedOperator:
         return needed > 3.0 and (stalls or drifts or late or (empty and not wanted))
 
     def _is_slip(self, state: SceneState, policy_action: Action) -> bool:
-        """Whether the policy is about to drop a bolt in the air or to close on nothing."""
+        """Whether the jaws are about to err: drop the bolt, close on nothing, or miss the moment to close or open."""
         wanted = bool(oracle_action(state, self._scale)[6] > 0)
         asked = bool(policy_action[6] > 0)
         drops = state.bolt_held and state.jaw_closed and wanted and not asked
         snaps = not state.jaw_closed and asked and not wanted
-        return drops or snaps
+        misses = not state.jaw_closed and wanted and not asked
+        clings = state.bolt_held and state.jaw_closed and asked and not wanted
+        return drops or snaps or misses or clings
 
     # Talking.
 

@@ -5,7 +5,7 @@ All poses here are in the table frame. Each task is tight on purpose: a few mill
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, final, get_args
 
 import numpy as np
 from jaxtyping import Float64
@@ -115,6 +115,7 @@ def place_start(scene: BoltScene, start: Start) -> float:
     return residual
 
 
+@final
 class Judge:
     """Decides success from the true state, step by step; one per episode and task."""
 
