@@ -22,5 +22,5 @@ check: $(READY)
 	.venv/bin/lint-imports
 
 bench: $(READY)
-	$(PY) benchmarks/sim.py
-	$(PY) benchmarks/learner.py
+	$(PY) benchmarks/sim.py cost --steps 100 --out runs/bench/sim_cost.json
+	$(PY) benchmarks/learner.py --rounds 5

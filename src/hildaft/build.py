@@ -53,11 +53,15 @@ def open_run(
     Raises:
         HilDaftError: the folder exists and `resume` was not asked for, or the reverse.
     """
-    config = _claim_folder(config, folder, resume=resume)
+    config = _resolve_config(config, folder, resume=resume)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
     bolt_robot = BoltRobot(config.robot)
     try:
+        # The first image loads OpenGL: where that is missing, nothing has been written yet.
+        bolt_robot.env.scene.render()
+        if not resume:
+            _claim_folder(config, folder)
         robot = SafeRobot(bolt_robot)
         operator_config = replace(
             config.operator,
@@ -92,17 +96,22 @@ def _plan(config: RunConfig) -> Plan:
         warmup_updates=config.training.warmup_updates,
         online_transitions=config.training.online_transitions,
         episodes=config.evaluation.episodes,
+        episodes_before=config.evaluation.episodes_before,
         episodes_during=config.evaluation.episodes_during,
         evaluate_every=config.evaluation.every,
     )
 
 
-def _claim_folder(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig:
+def _resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig:
     if resume:
         return read_config(folder / "config.yaml")
     if folder.exists():
         msg = f"run folder {folder} exists; go on with it by --resume, or name another with --out"
         raise HilDaftError(msg)
+    return config
+
+
+def _claim_folder(config: RunConfig, folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
         write_config(config, folder / "config.yaml")
@@ -110,7 +119,6 @@ def _claim_folder(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig
     except OSError as error:
         msg = f"run folder {folder}: {error.strerror or error}; name a folder that can be written with --out"
         raise HilDaftError(msg) from error
-    return config
 
 
 def _record_provenance(folder: Path) -> None:

@@ -127,8 +127,10 @@ def _run(config: object, out: Path, *, resume: bool) -> int:
     stop = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
-        del number, frame
+        del frame
         stop.set()
+        # Asked once, the run ends after its episode; asked twice, at once, and the robot is still stopped.
+        signal.signal(number, signal.default_int_handler)
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)

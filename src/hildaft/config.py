@@ -78,7 +78,9 @@ PRESETS: Final[dict[str, RunConfig]] = {
     "demo": RunConfig(
         preset="demo",
         training=TrainingConfig(online_transitions=6_000),
-        evaluation=EvaluationConfig(episodes=20, episodes_during=10, every=2_000),
+        evaluation=EvaluationConfig(
+            episodes=20, episodes_before=20, episodes_during=10, every=2_000
+        ),
     ),
     "tiny": RunConfig(
         preset="tiny",
@@ -92,7 +94,7 @@ PRESETS: Final[dict[str, RunConfig]] = {
             talk_tweak_gate=5,
             refinement_batch_size=12,
         ),
-        evaluation=EvaluationConfig(episodes=1, episodes_during=1, every=100),
+        evaluation=EvaluationConfig(episodes=1, episodes_before=1, episodes_during=1, every=100),
     ),
 }
 """`hildaft`: the default. `paper`: the literal reading. `demo`: half an hour on two cores. `tiny`: for tests."""

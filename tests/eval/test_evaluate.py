@@ -92,6 +92,7 @@ def test_the_json_has_the_results_shape():
     json.dumps(result.to_json(), allow_nan=False)
 
 
+@pytest.mark.usefixtures("unchecked_calls")
 @pytest.mark.parametrize("change", [{"tasks": []}, {"episodes": 0}, {"talk": "loud"}])
 def test_senseless_requests_are_refused(change):
     options = {"tasks": TASKS, "episodes": 1, "seed": 0, **change}

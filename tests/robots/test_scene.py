@@ -119,6 +119,7 @@ def test_the_two_robots_look_at_the_bench_from_different_sides() -> None:
     assert np.abs(views[0] - views[1]).mean() > 30
 
 
+@pytest.mark.usefixtures("unchecked_calls")
 @pytest.mark.parametrize(("arguments", "match"), [(("C",), "robot='C'"), (("A", 5), "bolts=5")])
 def test_bad_arguments_are_one_clear_line(arguments: tuple, match: str) -> None:
     with pytest.raises(HilDaftError, match=match):

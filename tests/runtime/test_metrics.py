@@ -85,7 +85,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_threads_may_write_together(tmp_path):
     writer = MetricsWriter(tmp_path)
     threads = [
-        threading.Thread(target=lambda n=n: [writer.write(n, i, {"a": i}) for i in range(100)])
+        threading.Thread(
+            target=lambda n=n: [writer.write(n, i, {"a": float(i)}) for i in range(100)]
+        )
         for n in range(4)
     ]
     for thread in threads:

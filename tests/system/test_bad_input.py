@@ -1,22 +1,9 @@
 """A user's mistake is one line on stderr and exit code 2; nothing is overwritten."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-
-def hildaft(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hildaft.cli", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, **environment},
-    )
+from commands import hildaft
 
 
 @pytest.mark.parametrize(

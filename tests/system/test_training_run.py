@@ -4,23 +4,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import COMMAND, hildaft, wait_for_episodes
 from safetensors.numpy import load_file
 
 from hildaft.data.episodes import EpisodeStore
-
-COMMAND = [sys.executable, "-m", "hildaft.cli"]
-
-
-def hildaft(*words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *words], capture_output=True, text=True, timeout=timeout, check=False
-    )
 
 
 def newest_state(run: Path) -> dict[str, np.ndarray]:
@@ -71,11 +62,7 @@ def test_killed_run_resumes_to_the_same_weights_and_episodes(
         stderr=subprocess.DEVNULL,
     )
     # Eight episodes: the six demonstrations, one online, and the next under way.
-    deadline = time.monotonic() + 240
-    while len(list((run / "episodes").glob("[0-9]*.safetensors"))) < 8:
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "the run made no episodes"
-        time.sleep(0.02)
+    wait_for_episodes(process, run, 8)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -93,11 +80,7 @@ def test_stopped_run_says_how_to_go_on(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 240
-    while not list((run / "episodes").glob("[0-9]*.safetensors")):
-        assert process.poll() is None, "the run ended before it could be stopped"
-        assert time.monotonic() < deadline, "the run made no episodes"
-        time.sleep(0.02)
+    wait_for_episodes(process, run, 1)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130

@@ -208,6 +208,7 @@ def test_random_talk_is_random_and_never_silent_when_it_speaks() -> None:
     assert len(words) > 15
 
 
+@pytest.mark.usefixtures("unchecked_calls")
 @pytest.mark.parametrize(
     ("field", "value"),
     [

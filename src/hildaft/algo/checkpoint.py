@@ -13,16 +13,15 @@ import shutil
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from hildaft.data.episodes import sync_folder
 from hildaft.types import HilDaftError
-
-Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
 FORMAT_VERSION: Final = 1
 KEEP: Final = 3
@@ -42,15 +41,18 @@ class Checkpoint:
     step: int
     tensors: Mapping[str, Tensor]
     """On the CPU; shapes and dtypes exactly as written."""
-    meta: Mapping[str, Json]
+    meta: Mapping[str, object]
+    """What JSON can hold, as written."""
     warning: str | None
     """One line to say aloud if newer checkpoints were damaged and this is an older one."""
 
 
 def write_checkpoint(
-    folder: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Json], *, step: int
+    folder: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object], *, step: int
 ) -> Path:
     """Writes a checkpoint durably into `folder`, keeps the newest three and returns its directory.
+
+    `meta` holds what JSON can.
 
     Raises:
         HilDaftError: if the folder cannot be written; earlier checkpoints are then as before.
@@ -74,9 +76,9 @@ def write_checkpoint(
         temporary.mkdir()
         _write_durably(temporary / _STATE, state)
         _write_durably(temporary / _META, json.dumps(document, indent=1).encode())
-        _sync_folder(temporary)
+        sync_folder(temporary)
         temporary.rename(target)
-        _sync_folder(folder)
+        sync_folder(folder)
         for old in list_checkpoints(folder)[:-KEEP]:
             shutil.rmtree(old)
     except OSError as error:
@@ -136,7 +138,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 f"{FORMAT_VERSION}: update HiL-DAFT"
             )
             raise HilDaftError(msg)
-        meta = cast(dict[str, Json], document["meta"])
+        meta = cast(dict[str, object], document["meta"])
         state = (path / _STATE).read_bytes()
         if hashlib.sha256(state).hexdigest() != document["sha256"]:
             raise _damaged(path, f"the digest of {_STATE} does not match")
@@ -172,7 +174,7 @@ def _order(path: Path) -> tuple[int, int]:
     return int(match[1]), int(match[2] or 0)
 
 
-def _digest(meta: Mapping[str, Json]) -> str:
+def _digest(meta: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
@@ -181,14 +183,6 @@ def _write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ class EpisodeStore:
                     file.flush()
                     os.fsync(file.fileno())
                 temporary.rename(path)
-                _sync_folder(self.folder)
+                sync_folder(self.folder)
             except OSError as error:
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
@@ -130,8 +130,8 @@ class EpisodeStore:
                     msg = f"{target} exists already: move it elsewhere, then try again"
                     raise HilDaftError(msg)
                 path.rename(target)
-                _sync_folder(target.parent)
-                _sync_folder(self.folder)
+                sync_folder(target.parent)
+                sync_folder(self.folder)
             except OSError as error:
                 raise _unusable(self.folder, error) from error
         return target
@@ -189,7 +189,8 @@ def _collecting(problems: list[EpisodeProblem], path: Path) -> Generator[None]:
         problems.append(EpisodeProblem(path=path, reason=str(error)))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable: a rename is, only once its folder has been synced."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

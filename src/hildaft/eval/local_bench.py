@@ -26,14 +26,16 @@ class EvaluationConfig:
     """How often and on how many episodes a run evaluates itself."""
 
     episodes: int = 100
-    """Episodes per task after the warm-up and at the end."""
+    """Episodes per task at the end."""
+    episodes_before: int = 40
+    """Episodes per task after the warm-up."""
     episodes_during: int = 20
     """Episodes per task of the evaluations in between."""
     every: int = 2_500
     """Online transitions between evaluations."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "episodes_during", "every"):
+        for name in ("episodes", "episodes_before", "episodes_during", "every"):
             if getattr(self, name) < 1:
                 msg = f"evaluation.{name}={getattr(self, name)}: 1 or more is allowed"
                 raise HilDaftError(msg)

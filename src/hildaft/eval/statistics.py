@@ -43,7 +43,10 @@ def wilson_interval(successes: int, episodes: int, confidence: float = 0.95) -> 
 
 
 def bootstrap_mean_interval(
-    values: Sequence[float], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    values: Sequence[float] | Sequence[int],
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
     """Percentile bootstrap of the mean; one value gives an interval of no width.
 

@@ -172,16 +172,7 @@ def run_episode(
         observation = robot.reset(task, seed)
         if operator is not None:
             operator.begin(task, seed)
-        builder = EpisodeBuilder(
-            task=task,
-            source=source,
-            robot=robot.name,
-            seed=seed,
-            policy_version=policy.version,
-            encoder_hash=policy.encoder_hash,
-            action_scale=robot.action_scale,
-            keep_images=keep_images,
-        )
+        builder = _builder(robot, policy, task, seed, source, policy.version, keep_images)
         encoded = _observe(builder, pacing, policy, observation, task)
         pacing.begin_episode()
         running = True
@@ -228,16 +219,8 @@ def record_demonstration(
     try:
         observation = robot.reset(task, seed)
         begin(task, seed)
-        builder = EpisodeBuilder(
-            task=task,
-            source="demo",
-            robot=robot.name,
-            seed=seed,
-            policy_version=DEMONSTRATION_VERSION,
-            encoder_hash=encoders.encoder_hash,
-            action_scale=robot.action_scale,
-            keep_images=keep_images,
-        )
+        version = DEMONSTRATION_VERSION
+        builder = _builder(robot, encoders, task, seed, "demo", version, keep_images)
         _observe(builder, pacing, encoders, observation, task)
         pacing.begin_episode()
         running = True
@@ -259,6 +242,27 @@ def record_demonstration(
     finally:
         robot.stop()
     return builder.build(label_tweaks)
+
+
+def _builder(
+    robot: Robot,
+    encoders: FrozenEncoders,
+    task: str,
+    seed: int,
+    source: Source,
+    version: int,
+    keep_images: bool,
+) -> EpisodeBuilder:
+    return EpisodeBuilder(
+        task=task,
+        source=source,
+        robot=robot.name,
+        seed=seed,
+        policy_version=version,
+        encoder_hash=encoders.encoder_hash,
+        action_scale=robot.action_scale,
+        keep_images=keep_images,
+    )
 
 
 def _observe(

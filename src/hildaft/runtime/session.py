@@ -97,7 +97,9 @@ class Plan:
     warmup_updates: int
     online_transitions: int
     episodes: int
-    """Episodes per task of the first and the last evaluation."""
+    """Episodes per task of the last evaluation."""
+    episodes_before: int
+    """Episodes per task of the warm-up policy's evaluation."""
     episodes_during: int
     """Episodes per task of the evaluations in between."""
     evaluate_every: int
@@ -240,12 +242,13 @@ class Session:
             learner.warm_up(until, self._on_warmup_metrics, self._stop)
             self._checkpoint()
         if learner.online_transitions == 0:
-            self._evaluate("warmup", plan.episodes)
+            self._evaluate("warmup", plan.episodes_before)
 
     def _fine_tune(self) -> None:
         plan, learner = self._plan, self._learner
         demonstrations = plan.demonstrations * len(plan.tasks)
         checkpointed = learner.online_transitions
+        self._view.stage("online fine-tuning", plan.online_transitions)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner") as learning:
             while learner.online_transitions < plan.online_transitions:
                 if self._stop.is_set():
@@ -262,6 +265,7 @@ class Session:
                     now < plan.online_transitions
                 ):
                     self._evaluate("online", plan.episodes_during)
+                    self._view.stage("online fine-tuning", plan.online_transitions)
         learner.catch_up(self._on_online_metrics, self._stop)
         self._checkpoint()
         self._evaluate("final", plan.episodes)
@@ -304,8 +308,7 @@ class Session:
         measured = self._bench.evaluate(name, episodes, self._learner, self.clock)
         metrics = {f"refinement/{name}": value for name, value in measured.items()}
         self._write_metrics(metrics)
-        self._view.stage("online fine-tuning", self._plan.online_transitions)
-        self._view.advance(self._learner.online_transitions, metrics)
+        self._view.advance(episodes * len(self._plan.tasks), metrics)
 
     def _on_warmup_metrics(self, updates: int, metrics: Metrics) -> None:
         self._view.advance(updates, metrics)

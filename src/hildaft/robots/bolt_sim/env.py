@@ -5,7 +5,7 @@ from typing import Any, Final, final
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 from hildaft.robots.bolt_sim.model import HEAD_SIZE, JAW_OPEN_M, WRIST_SIZE, RobotName
 from hildaft.robots.bolt_sim.scene import BoltScene
@@ -86,7 +86,7 @@ class BoltEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, "7"]]):
         self._steps = self._held = 0
 
     def step(
-        self, action: Float32[np.ndarray, "7"]
+        self, action: Shaped[np.ndarray, "..."]
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Runs one control period of 0.1 s.
 

@@ -63,7 +63,7 @@ LOOKS: Final[dict[RobotName, RobotLook]] = {
         base_yaw_rad=math.radians(25),
         head_position_m=(0.02, 0.14, 0.58),
         head_target_m=(0.485, 0.030, 0.02),
-        head_fovy_deg=36,
+        head_fovy_deg=36.0,
         wrist_offset_m=(0.0, 0.0, 0.0),
         wall_side=-1.0,
         table=(0.56, 0.52, 0.47),
@@ -80,7 +80,7 @@ LOOKS: Final[dict[RobotName, RobotLook]] = {
         base_yaw_rad=math.radians(45),
         head_position_m=(1.02, 0.20, 0.62),
         head_target_m=(0.48, 0.02, 0.02),
-        head_fovy_deg=36,
+        head_fovy_deg=36.0,
         wrist_offset_m=(0.008, -0.008, 0.006),
         wall_side=1.0,
         table=(0.11, 0.16, 0.22),
@@ -158,14 +158,14 @@ def _link_shapes(look: RobotLook) -> tuple[str, ...]:
         return _geom("cylinder", (radius, half), look.joint, class_="look")
 
     return (
-        bar((0, 0, -0.19), (0, 0, -0.05), 0.055, look.link) + hub(0.06, 0.057),
-        hub(0.075, 0.058) + bar((0, 0, 0), (0, -0.20, 0), 0.052, look.link),
-        bar((0, 0, -0.10), (0, 0, 0), 0.052, look.link)
-        + bar((0, 0, 0), (0.0825, 0, 0), 0.045, look.link),
-        hub(0.068, 0.054) + bar((0, 0, 0), (-0.0825, 0.12, 0), 0.042, look.link),
-        bar((0, 0, -0.26), (0, 0, -0.03), 0.046, look.link),
-        hub(0.062, 0.048) + bar((0, 0, 0), (0.088, 0, 0), 0.040, look.link),
-        _geom("cylinder", (0.036, 0.030), look.joint, pos=(0, 0, 0.075), class_="look"),
+        bar((0.0, 0.0, -0.19), (0.0, 0.0, -0.05), 0.055, look.link) + hub(0.06, 0.057),
+        hub(0.075, 0.058) + bar((0.0, 0.0, 0.0), (0.0, -0.20, 0.0), 0.052, look.link),
+        bar((0.0, 0.0, -0.10), (0.0, 0.0, 0.0), 0.052, look.link)
+        + bar((0.0, 0.0, 0.0), (0.0825, 0.0, 0.0), 0.045, look.link),
+        hub(0.068, 0.054) + bar((0.0, 0.0, 0.0), (-0.0825, 0.12, 0.0), 0.042, look.link),
+        bar((0.0, 0.0, -0.26), (0.0, 0.0, -0.03), 0.046, look.link),
+        hub(0.062, 0.048) + bar((0.0, 0.0, 0.0), (0.088, 0.0, 0.0), 0.040, look.link),
+        _geom("cylinder", (0.036, 0.030), look.joint, pos=(0.0, 0.0, 0.075), class_="look"),
     )
 
 
@@ -174,11 +174,11 @@ def _finger(side: int, look: RobotLook) -> str:
     # The pad's inner face lies at x = 0 of the finger, so the joint value is half the jaw opening.
     return f"""
 <body name="finger_{name}" gravcomp="1">
-  <inertial pos="{_v((side * 0.012, 0, 0.09))}" mass="0.03" diaginertia="1e-5 1e-5 1e-5"/>
+  <inertial pos="{_v((side * 0.012, 0.0, 0.09))}" mass="0.03" diaginertia="1e-5 1e-5 1e-5"/>
   <joint name="finger_{name}" type="slide" axis="{side} 0 0" range="0 {JAW_TRAVEL_M}"
     armature="0.1" damping="20"/>
-  {_geom("box", (0.005, 0.0075, 0.011), _PAD, pos=(side * 0.005, 0, 0.113), name=f"pad_{name}", class_="pad")}
-  {_geom("box", (0.004, 0.0075, 0.031), look.hand, pos=(side * 0.014, 0, 0.086), class_="tool")}
+  {_geom("box", (0.005, 0.0075, 0.011), _PAD, pos=(side * 0.005, 0.0, 0.113), name=f"pad_{name}", class_="pad")}
+  {_geom("box", (0.004, 0.0075, 0.031), look.hand, pos=(side * 0.014, 0.0, 0.086), class_="tool")}
 </body>"""
 
 
@@ -189,7 +189,7 @@ def _hand(look: RobotLook) -> str:
     return f"""
 <body name="hand" pos="0 0 0.107" gravcomp="1">
   <inertial pos="0 0 0.03" mass="0.5" diaginertia="1e-3 1e-3 1e-3"/>
-  {_geom("box", (0.046, 0.016, 0.026), look.hand, pos=(0, 0, 0.028), class_="tool")}
+  {_geom("box", (0.046, 0.016, 0.026), look.hand, pos=(0.0, 0.0, 0.028), class_="tool")}
   {_geom("box", (0.012, 0.010, 0.010), look.hand, pos=(dx, -0.070 + dy, 0.012 + dz), class_="look")}
   {_geom("box", (0.006, 0.022, 0.004), look.hand, pos=(dx, -0.040, 0.006), class_="look")}
   <camera name="wrist" pos="{_v(eye)}" xyaxes="{_v(axes)}" fovy="74"/>
@@ -204,15 +204,15 @@ def _arm(look: RobotLook) -> str:
     for index in range(len(_JOINTS) - 1, -1, -1):
         offset, roll, limits, _, damping, armature = _JOINTS[index]
         text = f"""
-<body name="link{index + 1}" pos="{_v(offset)}" euler="{_v((roll, 0, 0))}" gravcomp="1">
+<body name="link{index + 1}" pos="{_v(offset)}" euler="{_v((roll, 0.0, 0.0))}" gravcomp="1">
   <inertial pos="0 0 0" mass="{_MASSES[index]}" diaginertia="0.02 0.02 0.02"/>
   <joint name="joint{index + 1}" axis="0 0 1" range="{_v(limits)}" damping="{damping}"
     armature="{armature}"/>
   {shapes[index]}{text}
 </body>"""
-    pedestal = _geom("cylinder", (0.075, 0.07), look.joint, pos=(0, 0, 0.07), class_="look")
+    pedestal = _geom("cylinder", (0.075, 0.07), look.joint, pos=(0.0, 0.0, 0.07), class_="look")
     return f"""
-<body name="base" pos="{_v(look.base_position_m)}" euler="{_v((0, 0, look.base_yaw_rad))}">
+<body name="base" pos="{_v(look.base_position_m)}" euler="{_v((0.0, 0.0, look.base_yaw_rad))}">
   {pedestal}{text}
 </body>"""
 
@@ -223,8 +223,8 @@ def _bolt(index: int) -> str:
             "box",
             (HEAD_HALF_FLATS_M, HEAD_HALF_FLATS_M / math.sqrt(3), HEAD_HEIGHT_M / 2),
             _BOLT_HEAD,
-            pos=(0, 0, HEAD_HEIGHT_M / 2),
-            euler=(0, 0, turn * math.pi / 3),
+            pos=(0.0, 0.0, HEAD_HEIGHT_M / 2),
+            euler=(0.0, 0.0, turn * math.pi / 3),
             mass=0.009,
             class_="bolt",
         )
@@ -235,7 +235,7 @@ def _bolt(index: int) -> str:
         "cylinder",
         (SHAFT_RADIUS_M, half),
         _BOLT_SHAFT,
-        pos=(0, 0, HEAD_HEIGHT_M + half),
+        pos=(0.0, 0.0, HEAD_HEIGHT_M + half),
         mass=0.028,
         class_="bolt",
     )
@@ -279,7 +279,7 @@ def _fixture(look: RobotLook) -> str:
                 (thickness, length / 2, 0.003),
                 look.rail,
                 pos=centre,
-                euler=(0, 0, side * lead),
+                euler=(0.0, 0.0, side * lead),
                 class_="fixture",
             )
         )
@@ -288,7 +288,7 @@ def _fixture(look: RobotLook) -> str:
             "box",
             (0.0215, 0.003, 0.010),
             look.rail,
-            pos=(0, RAIL_LENGTH_M + 0.003, 0.010),
+            pos=(0.0, RAIL_LENGTH_M + 0.003, 0.010),
             class_="fixture",
         )
     )
@@ -308,15 +308,15 @@ def _table(look: RobotLook) -> str:
     lines = "".join(
         _geom("box", size, look.table_line, pos=position, class_="look")
         for size, position in (
-            ((0.004, 0.60, 0.0002), (0.30, 0, 0)),
-            ((0.004, 0.60, 0.0002), (0.66, 0, 0)),
-            ((0.60, 0.004, 0.0002), (0.35, 0.05, 0)),
+            ((0.004, 0.60, 0.0002), (0.30, 0.0, 0.0)),
+            ((0.004, 0.60, 0.0002), (0.66, 0.0, 0.0)),
+            ((0.60, 0.004, 0.0002), (0.35, 0.05, 0.0)),
         )
     )
     top = _geom(
-        "box", (0.62, 0.60, 0.05), look.table, pos=(0.35, 0, -0.05), name="table", class_="table"
+        "box", (0.62, 0.60, 0.05), look.table, pos=(0.35, 0.0, -0.05), name="table", class_="table"
     )
-    floor = _geom("plane", (3, 3, 1), look.floor, pos=(0, 0, -0.6), class_="look")
+    floor = _geom("plane", (3.0, 3.0, 1.0), look.floor, pos=(0.0, 0.0, -0.6), class_="look")
     return top + lines + floor
 
 
@@ -372,7 +372,7 @@ def build_mjcf(robot: RobotName, bolts: int) -> str:
   <worldbody>
     {_light((0.35, 0.25, -1.0), 0.42)}
     {_light((-0.5, -0.4, -0.7), 0.15)}
-    <camera name="head" pos="{_v(look.head_position_m)}" xyaxes="{_v(head_axes)}" fovy="{look.head_fovy_deg}"/>
+    <camera name="head" pos="{_v(look.head_position_m)}" xyaxes="{_v(head_axes)}" fovy="{look.head_fovy_deg:g}"/>
     {_table(look)}
     <body name="spot" mocap="true" pos="0.53 -0.09 0.0005">{spot}</body>
     {_fixture(look)}

@@ -4,6 +4,7 @@ All poses here are in the table frame. Each task is tight on purpose: a few mill
 (docs/bench.md has the measured tolerances).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final, get_args
 
@@ -141,18 +142,19 @@ class Judge:
                 and left
                 and scene.control.closed
                 and not other
-                and position[2] > PICK_LIFT_M
-                and tilt < np.deg2rad(20)
+                and float(position[2]) > PICK_LIFT_M
+                and tilt < math.radians(20)
                 and PICK_GRIP_M[0] <= (self.grip_m or 0.0) <= PICK_GRIP_M[1]
             )
         linear, angular = scene.bolt_speed(self._bolt)
-        released = not right and not left and other and linear < 0.02 and angular < 0.3
+        at_rest = linear < 0.02 and angular < 0.3
+        released = not right and not left and other and at_rest
         if self._task == "upright":
             from_tail = BOLT_LENGTH_M - self.grip_m if self.grip_m is not None else 0.0
             off = float(np.linalg.norm(position[:2] - scene.spot_position_table_m[:2]))
             return (
                 released
-                and tilt < np.deg2rad(5)
+                and tilt < math.radians(5)
                 and abs(float(position[2])) < 0.002
                 and UPRIGHT_GRIP_M[0] <= from_tail <= UPRIGHT_GRIP_M[1]
                 and off < UPRIGHT_SPOT_M
@@ -160,7 +162,7 @@ class Judge:
         across, along, height = position - scene.slot_position_table_m
         return (
             released
-            and tilt < np.deg2rad(10)
+            and tilt < math.radians(10)
             and abs(float(across)) < 0.006
             and SLOT_DEPTH_M[0] < float(along) < SLOT_DEPTH_M[1]
             and float(height) < 0.004
