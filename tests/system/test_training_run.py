@@ -120,3 +120,26 @@ def test_damaged_episode_stops_the_resume_and_loses_nothing(finished: Path, tmp_
     assert victim.name in result.stderr
     assert result.stderr.count("\n") == 1
     assert sorted(path.name for path in (run / "episodes").iterdir()) == before
+
+
+def test_paper_preset_runs_end_to_end(tmp_path: Path) -> None:
+    run = tmp_path / "paper"
+    amounts = {
+        "tasks": "pick",
+        "training.demonstrations": "1",
+        "training.warmup-updates": "4",
+        "training.online-transitions": "110",
+        "training.batch-size": "16",
+        "training.update-to-data": "0.1",
+        "training.rollout-gate": "10",
+        "training.talk-tweak-gate": "1",
+        "evaluation.episodes": "1",
+        "evaluation.episodes-before": "1",
+        "evaluation.every": "1000",
+    }
+    words = [word for name, value in amounts.items() for word in (f"--{name}", value)]
+    result = hildaft("train", "paper", "--out", str(run), *words)
+    assert result.returncode == 0, result.stderr
+    metrics = (run / "metrics.jsonl").read_text()
+    assert '"refinement/bc_loss"' in metrics
+    assert "spread_mm" in metrics
