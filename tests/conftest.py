@@ -3,6 +3,7 @@
 import jaxtyping
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
 
@@ -11,3 +12,8 @@ torch.set_num_threads(1)
 def unchecked_calls(monkeypatch):
     """Calls as a user makes them: without the type checks that the suite puts around every function."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+# How long an example takes says something about the machine, nothing about the code.
+settings.register_profile("hildaft", deadline=None)
+settings.load_profile("hildaft")
