@@ -21,9 +21,8 @@ Matrix = Float64[np.ndarray, "3 3"]
 BOLT_LENGTH_M: Final = 0.055
 UPRIGHT_GRIP_M: Final = 0.045
 """Where along the bolt's axis `upright` grips: 10 mm before the tail's end."""
-PICK_GRIP_M: Final = 0.040
 _PICK_AIM_M: Final = 0.0385
-"""Where the jaws are sent so that they close, on the way down, at `PICK_GRIP_M`."""
+"""Where along the bolt's axis the jaws are sent so that they close, on the way down, 40 mm along it."""
 CARRY_LOW_M: Final = 0.0025
 _UP: Final = np.array([0.0, 0.0, 1.0])
 _HEAD_RADIUS_M: Final = 0.0115
