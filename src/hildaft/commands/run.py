@@ -1,0 +1,168 @@
+"""Training and evaluation on the bolt bench: `demo`, `train`, `eval`, `report`, `pretrain`, `bench-sim`."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from hildaft.commands.parse import parse_words
+from hildaft.types import HilDaftError
+
+
+def train(words: Sequence[str]) -> int:
+    """`hildaft train [PRESET] --out RUN [--resume] [overrides]`."""
+    from hildaft.config import PRESETS, RunConfig, require_name
+
+    preset = words[0] if words and not words[0].startswith("-") else "hildaft"
+    require_name("preset", preset, tuple(PRESETS))
+    rest = words[1:] if words and not words[0].startswith("-") else words
+
+    @dataclass(frozen=True)
+    class TrainArguments:
+        """Fine-tune the dual actor on the bolt bench with a simulated operator."""
+
+        config: Annotated[RunConfig, tyro.conf.arg(name="")]
+        out: Path = Path("runs") / time.strftime("train-%Y%m%d-%H%M%S")
+        """Run folder; must not exist, unless --resume goes on with it."""
+        resume: bool = False
+        """Go on with the run in --out, with the config it was started with."""
+
+    given = parse_words(TrainArguments, f"train {preset}", rest, TrainArguments(PRESETS[preset]))
+    return _run(given.config, given.out, resume=given.resume)
+
+
+def demo(words: Sequence[str]) -> int:
+    """`hildaft demo [--seed N] [--out RUN]`: `train demo`, then the report."""
+    from hildaft.config import PRESETS, RunConfig
+
+    @dataclass(frozen=True)
+    class DemoArguments:
+        """Twenty demonstrations per task, warm-up, online fine-tuning with tweak and talk, evaluation, report."""
+
+        config: Annotated[RunConfig, tyro.conf.arg(name="")]
+        out: Path = Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
+        """Run folder; must not exist."""
+
+    given = parse_words(DemoArguments, "demo", words, DemoArguments(PRESETS["demo"]))
+    return _run(given.config, given.out, resume=False)
+
+
+def _run(config: object, out: Path, *, resume: bool) -> int:
+    from hildaft.build import open_run
+    from hildaft.config import RunConfig
+    from hildaft.eval.report import write_report
+
+    assert isinstance(config, RunConfig)
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        del frame
+        stop.set()
+        # Asked once, the run ends after its episode; asked twice, at once, and the robot is still stopped.
+        signal.signal(number, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    with open_run(config, out, resume=resume, stop=stop) as session:
+        finished = session.run()
+    if not finished:
+        print(f"stopped; go on with: hildaft train --out {out} --resume", file=sys.stderr)
+        return 130
+    page = write_report([out])
+    print(f"report: {page}")
+    return 0
+
+
+def evaluate(words: Sequence[str]) -> int:
+    """`hildaft eval RUN [--episodes N] [--talk MODE] [--json]`."""
+
+    @dataclass(frozen=True)
+    class EvalArguments:
+        """Evaluate a run's newest weights on fresh seeds."""
+
+        run: tyro.conf.Positional[Path]
+        """Run folder."""
+        episodes: int = 100
+        """Episodes per task."""
+        talk: Literal["none", "right", "random", "opposite"] = "none"
+        """What the operator says when the policy errs; nobody tweaks in an evaluation."""
+        robot: Literal["A", "B"] | None = None
+        """Bench variant; the run's own where not given."""
+        seed: int = 1_000
+        """Decides the scenes; the same seed gives every policy the same scenes."""
+        json: bool = False
+        """Print the result as JSON, per-episode outcomes included."""
+        tasks: tuple[str, ...] = field(default=())
+        """Tasks to evaluate; all of the run's where not given."""
+
+    from hildaft.build import evaluate_run
+
+    given = parse_words(EvalArguments, "eval", words)
+    text = evaluate_run(
+        given.run,
+        episodes=given.episodes,
+        talk=given.talk,
+        robot=given.robot,
+        seed=given.seed,
+        tasks=given.tasks,
+        as_json=given.json,
+    )
+    print(text)
+    return 0
+
+
+def report(words: Sequence[str]) -> int:
+    """`hildaft report RUN...`."""
+
+    @dataclass(frozen=True)
+    class ReportArguments:
+        """Write report/index.html into the first run folder."""
+
+        runs: tyro.conf.Positional[tuple[Path, ...]]
+        """Run folders; several are compared on one page."""
+
+    from hildaft.eval.report import write_report
+
+    given = parse_words(ReportArguments, "report", words)
+    if not given.runs:
+        msg = "report: no run folder given; name one or more, e.g. `hildaft report runs/demo`"
+        raise HilDaftError(msg)
+    print(f"report: {write_report(list(given.runs))}")
+    return 0
+
+
+def pretrain(words: Sequence[str]) -> int:
+    """`hildaft pretrain [overrides]`."""
+    from hildaft.pretraining.pretrain import PretrainConfig
+    from hildaft.pretraining.pretrain import pretrain as run_pretraining
+
+    print(run_pretraining(parse_words(PretrainConfig, "pretrain", words)))
+    return 0
+
+
+def bench_sim(words: Sequence[str]) -> int:
+    """`hildaft bench-sim [--out FOLDER]`."""
+
+    @dataclass(frozen=True)
+    class BenchSimArguments:
+        """Render a contact sheet and a short clip of each task, solved by the simulated operator."""
+
+        out: Path = Path("runs") / "bench-sim"
+        """Folder for the pictures."""
+        robot: Literal["A", "B"] = "A"
+        """Bench variant."""
+        seed: int = 0
+        """Decides the scenes."""
+
+    from hildaft.build import render_bench
+
+    given = parse_words(BenchSimArguments, "bench-sim", words)
+    for path in render_bench(given.out, given.robot, given.seed):
+        print(path)
+    return 0
