@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -199,15 +200,22 @@ def test_targets_follow_slowly() -> None:
         torch.testing.assert_close(after[f"targets.{name}"], expected)
 
 
-def test_cloning_sees_the_demos_only_or_everything() -> None:
-    far = batch()
-    far.action[:, B // 2 :] = 100.0
-    rows = batch()
-    for config, differs in ((HILDAFT, False), (replace(HILDAFT, bc_data="all"), True)):
-        losses_ = [
-            build(config).update_primary(rows_, "online")["actor/bc_loss"] for rows_ in (rows, far)
-        ]
-        assert (losses_[0] != losses_[1]) is differs
+@pytest.mark.parametrize(
+    ("bc_data", "sees_failures", "sees_successes"),
+    [("demos", False, False), ("successes", False, True), ("all", True, True)],
+)
+def test_cloning_sees_the_rollouts_it_is_told_to(
+    bc_data: Literal["demos", "successes", "all"], sees_failures: bool, sees_successes: bool
+) -> None:
+    def bc_loss(mc_return: float, action: float) -> float:
+        rows = batch()
+        rows.action[:, B // 2 :] = action
+        rows.mc_return[:, B // 2 :] = mc_return
+        config = replace(HILDAFT, bc_data=bc_data)
+        return build(config).update_primary(rows, "online")["actor/bc_loss"]
+
+    assert (bc_loss(0.0, 1.0) != bc_loss(0.0, 100.0)) is sees_failures
+    assert (bc_loss(0.5, 1.0) != bc_loss(0.5, 100.0)) is sees_successes
 
 
 def test_karras_form_of_cloning_trains() -> None:

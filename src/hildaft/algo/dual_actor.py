@@ -354,6 +354,9 @@ class DualActor:
         keep = batch.from_demos
         if config.bc_data == "all":
             keep = torch.ones_like(keep)
+        elif config.bc_data == "successes":
+            # Only an episode that ended in success has a return.
+            keep = keep | (batch.mc_return > 0)
         target = batch.action.clone()
         target[..., :3] += config.tied_noise * noise[..., :3]
         if config.bc_form == "direct":
