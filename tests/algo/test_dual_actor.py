@@ -147,11 +147,11 @@ def test_joint_training_reaches_the_primary_actor_only_when_switched_on() -> Non
 def test_a_task_without_talk_and_tweak_is_left_out_of_the_refinement_update() -> None:
     actor = build()
     batch_of_two = talk_tweak((0, 2))
-    q = actor._q_of(batch_of_two.action, batch_of_two, actor._held_weights(batch_of_two.task))
+    q = actor._q_of(batch_of_two.action, batch_of_two, actor._weights_of(batch_of_two.task))
     every = talk_tweak((0, 1, 2))
     for place, task in enumerate((0, 2)):
         alone = replace_rows(every, task, batch_of_two, place)
-        expected = actor._q_of(alone.action, alone, actor._held_weights(alone.task))[task]
+        expected = actor._q_of(alone.action, alone, actor._weights_of(alone.task))[task]
         torch.testing.assert_close(q[place], expected)
     assert actor.update_refinement(batch_of_two)
 
@@ -230,7 +230,7 @@ def test_critics_read_h_only_when_switched_on() -> None:
     other = replace(rows, h=rows.h + 1.0)
     for config, differs in ((HILDAFT, False), (replace(HILDAFT, critic_reads_h=True), True)):
         actor = build(config)
-        weights = actor._held_weights()
+        weights = actor._held_weights
         values = [actor._q_of(rows.action, each, weights) for each in (rows, other)]
         assert torch.equal(values[0], values[1]) is not differs
 
