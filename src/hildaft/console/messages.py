@@ -32,8 +32,6 @@ class Drive:
 
     motion: Float32[np.ndarray, "6"]
     """Forward, left, up, and the rotations about these axes, each in [-1, 1]."""
-    stamp_ms: float
-    """The page's clock when the input began; echoed for the latency display."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,19 +102,12 @@ class Helper:
 class Beat:
     """The page is alive."""
 
+    stamp_ms: float
+    """The page's clock, echoed so that it can show how long the way there and back takes."""
+
 
 Message: TypeAlias = (
-    Drive
-    | Release
-    | Grip
-    | Say
-    | Sentence
-    | Press
-    | Seat
-    | Select
-    | Review
-    | Helper
-    | Beat
+    Drive | Release | Grip | Say | Sentence | Press | Seat | Select | Review | Helper | Beat
 )
 
 
@@ -149,17 +140,13 @@ def _parse(data: dict[str, Any]) -> Message:
     match data.get("type"):
         case "drive":
             motion = np.array(_numbers(data, "motion", 6), dtype=np.float32)
-            return Drive(motion=motion, stamp_ms=_number("stamp", data.get("stamp", 0.0), 1e15))
+            return Drive(motion=motion)
         case "release":
             return Release()
         case "grip":
             return Grip(closes=_flag(data, "closes"))
         case "say":
-            signs = cast(list[Any], data.get("signs"))
-            whole = isinstance(signs, list) and all(type(sign) is int for sign in signs)
-            if not whole:
-                raise _bad("signs", signs, "three values out of -1, 0, 1")
-            return Say(said=RefinementCommand(tuple(signs)), keep=_flag(data, "keep"))
+            return Say(said=_signs(data), keep=_flag(data, "keep"))
         case "text":
             said = data.get("text")
             if not isinstance(said, str) or not 0 < len(said) <= MAX_TEXT:
@@ -177,16 +164,25 @@ def _parse(data: dict[str, Any]) -> Message:
         case "helper":
             return Helper(on=_flag(data, "on"))
         case "beat":
-            return Beat()
+            return Beat(stamp_ms=_number("stamp", data.get("stamp"), 1e15))
         case other:
             raise _bad("type", other, "drive, release, grip, say, text, key, seat, select, ...")
 
 
+def _signs(data: dict[str, Any]) -> RefinementCommand:
+    values: object = data.get("signs")
+    if isinstance(values, list) and len(cast(list[Any], values)) == 3:
+        x, y, z = cast(list[Any], values)
+        if type(x) is int and type(y) is int and type(z) is int:
+            return RefinementCommand((x, y, z))
+    raise _bad("signs", values, "three values out of -1, 0, 1")
+
+
 def _numbers(data: dict[str, Any], name: str, count: int) -> list[float]:
-    values = cast(list[Any], data.get(name))
-    if not isinstance(values, list) or len(values) != count:
+    values: object = data.get(name)
+    if not isinstance(values, list) or len(cast(list[Any], values)) != count:
         raise _bad(name, values, f"{count} numbers in -1 to 1")
-    return [_number(name, value, 1.0) for value in values]
+    return [_number(name, value, 1.0) for value in cast(list[Any], values)]
 
 
 def _number(name: str, value: object, bound: float) -> float:

@@ -191,7 +191,9 @@ def run_episode(
                 mark = _heed(keys, robot, pacing)
                 if mark is not None and _end(builder, mark):
                     break
-                tweak = None if operator is None or mark == "stop" else operator.tweak(policy_action)
+                tweak = (
+                    None if operator is None or mark == "stop" else operator.tweak(policy_action)
+                )
                 executed = _executable(policy_action if tweak is None else tweak.action)
                 if mark == "stop":
                     executed = _still(encoded)

@@ -63,7 +63,7 @@ class SeatConfig:
 
 @final
 class BrowserOperator:
-    """Implements `types.Operator` and the loop's `OperatorKeys`; also demonstrates.
+    """Implements `types.Operator` and `types.OperatorKeys`; also demonstrates.
 
     Methods named by what the person does (`drive`, `release`, `say`, `mark`, ...) may be called from any
     thread; those of the two protocols belong to the robot's loop. All actions are in base axes.
@@ -90,7 +90,7 @@ class BrowserOperator:
         self._jaws_closed, self._helper, self._look, self._clock = jaws_closed, helper, look, clock
         self._stop = stop or threading.Event()
         self._changed = threading.Condition()
-        self._motion: Float32[np.ndarray, "6"] = np.zeros(_MOTION_DIM, dtype=np.float32)
+        self._motion: Float32[np.ndarray, 6] = np.zeros(_MOTION_DIM, dtype=np.float32)
         self._held = False
         self._heard_s = -np.inf
         self._closes: bool | None = None
@@ -186,6 +186,11 @@ class BrowserOperator:
         return self._paused
 
     @property
+    def stopped(self) -> bool:
+        """Whether the run is to end."""
+        return self._stop.is_set()
+
+    @property
     def control(self) -> Control:
         """Who moves the robot now."""
         with self._changed:
@@ -222,11 +227,12 @@ class BrowserOperator:
             self._closes = None
             self._forget_hand()
 
-    def end(self) -> None:
-        """No episode is under way; nobody moves the robot."""
+    def stand_aside(self, control: Control) -> None:
+        """The person has no part in what comes; says who moves the robot instead."""
         with self._changed:
+            self._demonstrating = False
             self._forget_hand()
-            self._control = "hold"
+            self._control = control
 
     def take_mark(self) -> Mark | None:
         """The mark given since the last call."""
