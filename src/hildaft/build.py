@@ -26,7 +26,7 @@ from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.evaluate import Talk, evaluate
-from hildaft.eval.local_bench import LocalBench
+from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
 from hildaft.eval.statistics import wilson_interval
 from hildaft.models.backbone import FrozenEncoders
@@ -39,10 +39,11 @@ from hildaft.robots.safety import SafeRobot
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
 from hildaft.seating import ConsoleOptions, seat
+from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.oracle import oracle_action
 from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import PHRASES
-from hildaft.types import HilDaftError
+from hildaft.types import HilDaftError, Robot
 
 PROPRIO_DIM = 2
 """Jaw opening and whether the jaws are commanded closed."""
@@ -76,43 +77,57 @@ def open_run(
         bolt_robot.env.scene.render()
         if not resume:
             _claim_folder(config, folder)
-        robot = SafeRobot(bolt_robot)
-        operator_config = replace(
-            config.operator,
-            tweaks=True,
-            talk="right" if config.method.talk_in_rollouts else "none",
-        )
-        operator = SimulatedOperator(bolt_robot.scene_state, robot.action_scale, operator_config)
         with contextlib.ExitStack() as stack:
-            seated = (
-                None
-                if console is None
-                else seat(bolt_robot, "policy", console.seat, stop, operator)
-            )
-            charts = Charts()
             terminal = stack.enter_context(ProgressView(config.tasks))
-            view = terminal if seated is None else ConsoleView(terminal, charts)
-            bench = LocalBench(
-                folder,
-                robot if seated is None else seated.robot,
-                build_policy(config, encoders),
-                operator,
-                view,
-                config.evaluation,
-                preset=config.preset,
-                seed=config.seed,
-                tasks=config.tasks,
-                real_time=config.real_time,
-                seat=None if seated is None else seated.station.operator,
-            )
-            if console is not None and seated is not None:
-                charts.load(folder)
-                stations = {seated.station.name: seated.station}
-                address = stack.enter_context(serve(stations, charts, console.serving))
-                view.note(f"console: {address}")
+            operator = _build_operator(config, bolt_robot)
+            if console is None:
+                bench = _build_bench(
+                    config, folder, SafeRobot(bolt_robot), encoders, operator, terminal
+                )
+                yield Session(folder, _plan(config), learner, bench, terminal, stop)
+                return
+            seated = seat(bolt_robot, "policy", console.seat, stop, operator)
+            charts = Charts()
+            charts.load(folder)
+            view = ConsoleView(terminal, charts)
+            stations = {seated.station.name: seated.station}
+            address = stack.enter_context(serve(stations, charts, console.serving))
+            view.note(f"console: {address}")
+            person = seated.station.operator
+            bench = _build_bench(config, folder, seated.robot, encoders, operator, view, person)
             yield Session(folder, _plan(config), learner, bench, view, stop)
     finally:
         bolt_robot.close()
+
+
+def _build_operator(config: RunConfig, bolt_robot: BoltRobot) -> SimulatedOperator:
+    talk = "right" if config.method.talk_in_rollouts else "none"
+    operator_config = replace(config.operator, tweaks=True, talk=talk)
+    return SimulatedOperator(bolt_robot.scene_state, bolt_robot.action_scale, operator_config)
+
+
+def _build_bench(
+    config: RunConfig,
+    folder: Path,
+    robot: Robot,
+    encoders: FrozenEncoders,
+    operator: SimulatedOperator,
+    view: BenchView,
+    person: BrowserOperator | None = None,
+) -> LocalBench:
+    return LocalBench(
+        folder,
+        robot,
+        build_policy(config, encoders),
+        operator,
+        view,
+        config.evaluation,
+        preset=config.preset,
+        seed=config.seed,
+        tasks=config.tasks,
+        real_time=config.real_time,
+        seat=person,
+    )
 
 
 def _plan(config: RunConfig) -> Plan:

@@ -15,7 +15,14 @@ import tyro
 from hildaft.commands.parse import parse_words
 from hildaft.console.charts import Charts
 from hildaft.console.serving import ServingConfig, serve
-from hildaft.console.sessions import Demonstrator, Recording, accompany, person, practise
+from hildaft.console.sessions import (
+    Demonstrator,
+    Recording,
+    accompany,
+    person,
+    practise,
+    simulated,
+)
 from hildaft.console.sessions import record as record_demonstrations
 from hildaft.console.station import Station
 from hildaft.runtime.interaction import Pacing
@@ -136,11 +143,7 @@ class RecordArguments:
 
 def record(words: Sequence[str]) -> int:
     """`hildaft record [--out FOLDER] [--episodes N] [--by console|simulated]`."""
-    from hildaft.build import build_encoders, build_policy
-    from hildaft.config import TASKS, RunConfig, require_name
-    from hildaft.robots.bolt_sim.robot import BoltRobot
-    from hildaft.runtime.session import scene_seed
-    from hildaft.seating import seat
+    from hildaft.config import TASKS, require_name
 
     given = parse_words(RecordArguments, "record", words)
     if given.episodes < 1:
@@ -148,51 +151,9 @@ def record(words: Sequence[str]) -> int:
         raise HilDaftError(msg)
     for task in given.tasks:
         require_name("tasks", task, TASKS)
-    tasks = given.tasks or TASKS
-    stop, charts = threading.Event(), Charts()
-    recording = Recording(given.out)
-    config = RunConfig(robot=given.robot)
-    encoders = build_policy(config, build_encoders(config))
-    bolt_robot = BoltRobot(given.robot)
-    try:
-        with _stoppable(stop):
-            seated = seat(bolt_robot, "record", given.seat, stop)
-            station, robot = seated.station, seated.robot
-
-            def show(task: str, kept: int, episode: Episode | None) -> None:
-                station.note = f"{task}: {kept} of {given.episodes} kept"
-                if episode is None:
-                    charts.stage(f"record {task}", given.episodes)
-                    charts.advance(kept, {})
-                else:
-                    steps = len(episode)
-                    charts.episode(success=episode.success, helped=steps, steps=steps)
-
-            def run(demonstrator: Demonstrator, pacing: Pacing) -> bool:
-                return record_demonstrations(
-                    robot,
-                    encoders,
-                    demonstrator,
-                    recording,
-                    tasks,
-                    given.episodes,
-                    lambda task, attempt: scene_seed(
-                        given.seed, "demo", TASKS.index(task), attempt
-                    ),
-                    stop,
-                    pacing=pacing,
-                    on_progress=show,
-                )
-
-            if given.by == "console":
-                with serve({station.name: station}, charts, given.serving) as address:
-                    print(f"console: {address}", flush=True)
-                    finished = run(person(station, stop), Pacing(CONTROL_HZ))
-            else:
-                operator = SimulatedOperator(bolt_robot.scene_state, robot.action_scale)
-                finished = run(_simulated(operator), Pacing())
-    finally:
-        bolt_robot.close()
+    recording, stop = Recording(given.out), threading.Event()
+    with _stoppable(stop):
+        finished = _record_into(recording, given, stop)
     print(recording.summary())
     if not finished:
         print("stopped; the same command goes on", file=sys.stderr)
@@ -200,12 +161,50 @@ def record(words: Sequence[str]) -> int:
     return 0
 
 
-def _simulated(operator: SimulatedOperator) -> Demonstrator:
-    return Demonstrator(
-        begin=operator.begin,
-        demonstrate=operator.demonstrate,
-        judge=lambda episode: episode.success,
-    )
+def _record_into(recording: Recording, given: RecordArguments, stop: threading.Event) -> bool:
+    from hildaft.build import build_encoders, build_policy
+    from hildaft.config import TASKS, RunConfig
+    from hildaft.robots.bolt_sim.robot import BoltRobot
+    from hildaft.runtime.session import scene_seed
+    from hildaft.seating import seat
+
+    config, charts = RunConfig(robot=given.robot), Charts()
+    encoders = build_policy(config, build_encoders(config))
+    bolt_robot = BoltRobot(given.robot)
+    try:
+        seated = seat(bolt_robot, "record", given.seat, stop)
+        station = seated.station
+
+        def show(task: str, kept: int, episode: Episode | None) -> None:
+            station.note = f"{task}: {kept} of {given.episodes} kept"
+            if episode is None:
+                charts.stage(f"record {task}", given.episodes)
+                charts.advance(kept, {})
+            else:
+                charts.episode(success=episode.success, helped=len(episode), steps=len(episode))
+
+        def run(demonstrator: Demonstrator, pacing: Pacing) -> bool:
+            return record_demonstrations(
+                seated.robot,
+                encoders,
+                demonstrator,
+                recording,
+                given.tasks or TASKS,
+                given.episodes,
+                lambda task, attempt: scene_seed(given.seed, "demo", TASKS.index(task), attempt),
+                stop,
+                pacing=pacing,
+                on_progress=show,
+            )
+
+        if given.by == "simulated":
+            operator = SimulatedOperator(bolt_robot.scene_state, seated.robot.action_scale)
+            return run(simulated(operator), Pacing())
+        with serve({station.name: station}, charts, given.serving) as address:
+            print(f"console: {address}", flush=True)
+            return run(person(station, stop), Pacing(CONTROL_HZ))
+    finally:
+        bolt_robot.close()
 
 
 @contextmanager

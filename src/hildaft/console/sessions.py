@@ -18,6 +18,7 @@ from hildaft.runtime.interaction import (
     record_demonstration,
     run_episode,
 )
+from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import label_tweaks
 from hildaft.types import (
     CONTROL_HZ,
@@ -210,6 +211,15 @@ def person(station: Station, stop: threading.Event) -> Demonstrator:
         demonstrate=operator.demonstrate,
         judge=judge,
         keys=operator,
+    )
+
+
+def simulated(operator: SimulatedOperator) -> Demonstrator:
+    """The simulated operator: keeps what succeeded."""
+    return Demonstrator(
+        begin=operator.begin,
+        demonstrate=operator.demonstrate,
+        judge=lambda episode: episode.success,
     )
 
 

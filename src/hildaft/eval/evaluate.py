@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
@@ -151,21 +152,12 @@ def evaluate(
         )
         raise HilDaftError(msg)
     pacing = pacing or Pacing()
+    run = partial(run_episode, robot, policy, operator, keep_images=keep_images, keys=keys)
     evaluations: list[TaskEvaluation] = []
     for task in tasks:
         outcomes: list[Outcome] = []
         for number in range(episodes):
-            episode = run_episode(
-                robot,
-                policy,
-                operator,
-                task,
-                evaluation_seed(seed, task, number),
-                "eval",
-                pacing=pacing,
-                keep_images=keep_images,
-                keys=keys,
-            )
+            episode = run(task, evaluation_seed(seed, task, number), "eval", pacing=pacing)
             outcomes.append(outcome_of(episode))
             if on_episode is not None:
                 on_episode(episode)

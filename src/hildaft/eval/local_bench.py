@@ -96,7 +96,8 @@ class LocalBench:
                 self._operator.begin,
                 task,
                 seed,
-                pacing=self.pacing,
+                # The person at the seat waits for the simulated one: not by the clock.
+                pacing=self.pacing if self._seat is None else Pacing(),
                 keys=self._seat,
             )
 

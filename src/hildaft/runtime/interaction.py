@@ -26,6 +26,7 @@ from hildaft.types import (
     Operator,
     OperatorKeys,
     Policy,
+    RefinementCommand,
     Robot,
     Source,
     StepResult,
@@ -164,10 +165,9 @@ def run_episode(
 ) -> Episode:
     """Lets the policy act for one episode while the operator, if there is one, talks and tweaks.
 
-    The policy's action is asked for in every step, so an intervention keeps what it replaced. The
-    executed action is the human's or the policy's, clipped to [-1, 1] at this boundary. Weights may
-    change between steps; the version recorded is the one at the first step. A hand-over's step
-    (`Tweak.is_correction` false) is executed and kept, but not as the human's.
+    The policy's action is asked for in every step, so an intervention keeps what it replaced. The executed action
+    is the human's or the policy's, clipped to [-1, 1] at this boundary; a hand-over's step is not the human's. Weights
+    may change between steps; the version recorded is the one at the first step.
 
     Raises:
         HilDaftError: if an action is not finite; the robot is stopped before.
@@ -191,23 +191,13 @@ def run_episode(
                 mark = _heed(keys, robot, pacing)
                 if mark is not None and _end(builder, mark):
                     break
-                tweak = (
-                    None if operator is None or mark == "stop" else operator.tweak(policy_action)
-                )
-                executed = _executable(policy_action if tweak is None else tweak.action)
-                if mark == "stop":
-                    executed = _still(encoded)
-                result = _step(robot, executed, pacing, ends=mark == "stop")
-                is_human = tweak is not None and tweak.is_correction
-                builder.act(
-                    policy_action=policy_action,
-                    human_action=executed if is_human else None,
-                    executed_action=executed,
-                    spoken=command,
-                    reward=result.reward,
-                    terminated=result.terminated,
-                    truncated=result.truncated,
-                )
+                stops = mark == "stop"
+                tweak = None if operator is None or stops else operator.tweak(policy_action)
+                action = policy_action if tweak is None else tweak.action
+                executed = _still(encoded) if stops else _executable(action)
+                result = _step(robot, executed, pacing, ends=stops)
+                human = executed if tweak is not None and tweak.is_correction else None
+                _record(builder, policy_action, human, executed, command, result)
                 encoded = _observe(builder, pacing, policy, result.observation, task)
                 running = not (result.terminated or result.truncated)
             if mark != "again":
@@ -249,14 +239,7 @@ def record_demonstration(
                 stops = mark == "stop"
                 executed = _still(encoded) if stops else _executable(demonstrate())
                 result = _step(robot, executed, pacing, ends=stops)
-                builder.act(
-                    policy_action=None,
-                    human_action=executed,
-                    executed_action=executed,
-                    reward=result.reward,
-                    terminated=result.terminated,
-                    truncated=result.truncated,
-                )
+                _record(builder, None, executed, executed, NULL_COMMAND, result)
                 encoded = _observe(builder, pacing, encoders, result.observation, task)
                 running = not (result.terminated or result.truncated)
             if mark != "again":
@@ -310,6 +293,25 @@ def _step(robot: Robot, action: Action, pacing: Pacing, *, ends: bool) -> StepRe
     with pacing.measure("step"):
         result = robot.step(action)
     return replace(result, truncated=not result.terminated) if ends else result
+
+
+def _record(
+    builder: EpisodeBuilder,
+    policy_action: Action | None,
+    human_action: Action | None,
+    executed: Action,
+    command: RefinementCommand,
+    result: StepResult,
+) -> None:
+    builder.act(
+        policy_action=policy_action,
+        human_action=human_action,
+        executed_action=executed,
+        spoken=command,
+        reward=result.reward,
+        terminated=result.terminated,
+        truncated=result.truncated,
+    )
 
 
 def _builder(

@@ -95,13 +95,21 @@ export class Pictures {
   }
 
   drawArrow(context, size, guide, signs, colour, dashed) {
-    const [x, y] = this.origin(size, guide);
     const { u, v, share, nearer } = this.direction(guide, signs);
+    const length = share < 0.3 ? 0 : size * (0.12 + 0.12 * Math.min(1, share));
+    // The gripper may be at the edge or out of sight: the whole arrow stays in the picture.
+    const inside = (from, step) => {
+      const margin = size * 0.08, tip = from + step;
+      const moved = from + Math.max(margin, Math.min(size - margin, tip)) - tip;
+      return Math.max(margin, Math.min(size - margin, moved));
+    };
+    const origin = this.origin(size, guide);
+    const [x, y] = [inside(origin[0], u * length), inside(origin[1], v * length)];
     context.save();
     context.lineCap = context.lineJoin = "round";
     if (share < 0.3) this.drawDepth(context, size, x, y, colour, nearer);
     else {
-      const length = size * (0.12 + 0.12 * Math.min(1, share)), head = size * 0.05;
+      const head = size * 0.05;
       const [tx, ty] = [x + u * length, y + v * length];
       for (const [width, stroke] of [[size * 0.026, "rgb(10 14 16 / .65)"], [size * 0.015, colour]]) {
         context.lineWidth = width;
@@ -119,7 +127,7 @@ export class Pictures {
         context.stroke();
       }
     }
-    this.drawLabel(context, size, dashed ? `${this.marks.label}?` : this.marks.label, colour);
+    if (size > 500) this.drawLabel(context, size, dashed ? `${this.marks.label}?` : this.marks.label, colour);
     context.restore();
   }
 
