@@ -9,15 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
-from hildaft.teleop.phrase_lexicon import DOWN, SIGNS, UP, Role, Signs
+from hildaft.teleop.phrase_lexicon import DOWN, SIGNS, UP, Role, Signs, word_set
 
-UNITLESS: Final = frozenset(
+UNITLESS: Final = word_set(
     "one two three four five six seven eight nine ten twelve fifteen twenty thirty forty fifty"
-    " few some couple several".split()
+    " few some couple several"
 )
-_COMPARATIVES: Final = frozenset("higher lower lefter righter".split())
-_SMALL: Final = frozenset("bit little touch tad hair slightly slight smidge quite very fraction".split())
+_COMPARATIVES: Final = word_set("higher lower lefter righter")
+_SMALL: Final = word_set("bit little touch tad hair slightly slight smidge quite very fraction")
 _DIRECTED: Final = (Role.DIRECTION, Role.RAISING, Role.LEVEL, Role.HEIGHT)
+
+
+_SENSES: Final[dict[frozenset[Role], Literal["with", "against", "ban"]]] = {
+    frozenset(): "with",
+    frozenset((Role.NOT,)): "ban",
+    frozenset((Role.NOT, Role.SO)): "against",
+    frozenset((Role.TOO,)): "against",
+    frozenset((Role.LESS,)): "against",
+    frozenset((Role.OVERSHOT,)): "against",
+    frozenset((Role.TOO, Role.OVERSHOT)): "against",
+}
+"""What the words before a direction make of it; every other mixture is a riddle."""
 
 
 class AskError(Exception):
@@ -41,7 +53,7 @@ class Word:
 class Event:
     """What a clause does to the meaning so far."""
 
-    kind: Literal["ask for", "ban", "stop", "forget"]
+    kind: Literal["ask for", "ban", "stop", "forget", "explain"]
     signs: Signs = (0, 0, 0)
 
 
@@ -73,6 +85,11 @@ class Clause:
         rest = (word for word in self.words[index + 1 :] if word.role not in skipped)
         return next(rest, self._pad)
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether a direction is named without a verb that asks to move."""
+        return self._has(*_DIRECTED) and not self._has(Role.MOTION, Role.RAISING)
+
     # Reading.
 
     def read(self) -> list[Event]:
@@ -92,10 +109,12 @@ class Clause:
         """A stop word at the start with no direction after it counts, whatever else is said."""
         words = [word for word in self.words if word.role is not Role.FILLER]
         stops = bool(words) and words[0].role is Role.STOP
-        return stops and not self._has(*_DIRECTED, Role.NOT, Role.UNDECIDED) and not self._restarts()
+        return (
+            stops and not self._has(*_DIRECTED, Role.NOT, Role.UNDECIDED) and not self._restarts()
+        )
 
     def _restarts(self) -> bool:
-        """ "Stop and go": a verb that is no "-ing" after a stop."""
+        """Finds "stop and go": a verb that is no "-ing" after a stop."""
         stopped = False
         for word in self.words:
             stopped = stopped or word.role is Role.STOP
@@ -104,7 +123,7 @@ class Clause:
         return False
 
     def _admit_amounts(self) -> None:
-        """ "A skosh higher", "move up a skosh": an unknown noun in the place of an amount is one."""
+        """Reads "a skosh higher", "move up a skosh": an unknown noun in the place of an amount is one."""
         moves = self._has(Role.MOTION, Role.RAISING) or any(
             word.text in _COMPARATIVES for word in self.words
         )
@@ -136,7 +155,7 @@ class Clause:
                 raise AskError
 
     def _refuse_adjective(self, index: int, word: Word) -> None:
-        """ "The left bolt", "two left", "right up": words of direction that do not ask for it."""
+        """Refuses "the left bolt", "two left", "right up": words of direction that do not ask for it."""
         before, after = self._at(index - 1), self._at(index + 1)
         described = (after.role is Role.THING or after.text == "one") and not (
             after.text in ("motion", "movement")
@@ -144,26 +163,37 @@ class Clause:
         )
         phrasal = before.role is Role.MOTION or word.text == "lower"
         verb_of_leaving = (
-            after.role is Role.DETERMINER
-            and self._at(index + 2).role is Role.THING
-            and not phrasal
+            after.role is Role.DETERMINER and self._at(index + 2).role is Role.THING and not phrasal
         )
         article = before.role is Role.DETERMINER
         to = self._at(index - 2).text in ("to", "toward", "towards", "over")
         turns = before.text == "a" and self._at(index - 2).text in ("hang", "make", "take")
         counted = word.text == "left" and any(
-            w.is_number and (self._at(i + 1).role is not Role.AMOUNT or self._at(i + 1).text in ("step", "steps"))
+            w.is_number
+            and (
+                self._at(i + 1).role is not Role.AMOUNT or self._at(i + 1).text in ("step", "steps")
+            )
             for i, w in enumerate(self.words[:index])
         )
-        emphasis = word.text == "right" and after.text in ("up", "down", "back", "over", "to", "there", "here")
+        emphasis = word.text == "right" and after.text in (
+            "up",
+            "down",
+            "back",
+            "over",
+            "to",
+            "there",
+            "here",
+        )
         affirmed = word.text == "right" and before.role is Role.BE
         article_misplaced = article and not to and not turns
         if described or verb_of_leaving or article_misplaced or counted or emphasis or affirmed:
             raise AskError
 
     def _read_enough(self) -> list[Event]:
-        """ "That is far enough", "enough": content with where it is."""
-        if self._has(Role.MOTION, Role.MODAL, Role.RAISING, Role.TOO, Role.LESS, Role.SHRINK, Role.GROW):
+        """Reads "that is far enough", "enough": content with where it is."""
+        if self._has(
+            Role.MOTION, Role.MODAL, Role.RAISING, Role.TOO, Role.LESS, Role.SHRINK, Role.GROW
+        ):
             raise AskError
         return [Event("forget"), Event("stop")]
 
@@ -222,6 +252,8 @@ class Clause:
         elif len(self.events) == 1 and self.events[0].kind == "ask for":
             forward, left, up = self.events[0].signs
             self.events = [Event("ask for", (-forward, -left, -up))]
+        elif not self._has(*_DIRECTED, Role.NOT, Role.LESS, Role.SO):
+            self.events.append(Event("explain"))
         else:
             raise AskError
 
@@ -259,11 +291,16 @@ class Clause:
     def _read_no(self, index: int) -> None:
         follows = self._at(index + 1)
         barred = (Role.AMOUNT, Role.MODAL, Role.BE, Role.GROW, Role.SHRINK)
-        if follows.text in ("motion", "movement", "movements", "change", "changes") and not self.events:
+        if (
+            follows.text in ("motion", "movement", "movements", "change", "changes")
+            and not self.events
+        ):
             self.events.append(Event("stop"))
-        elif follows.role in barred or (follows.role in _DIRECTED and not self.events):
-            raise AskError
-        elif follows.role is Role.MOTION and follows.text.endswith("ing"):
+        elif (
+            follows.role in barred
+            or (follows.role in _DIRECTED and not self.events)
+            or (follows.role is Role.MOTION and follows.text.endswith("ing"))
+        ):
             raise AskError
         else:
             self._forget()
@@ -292,57 +329,49 @@ class Clause:
         self._direct(index, DOWN if less else UP)
 
     def _direct(self, index: int, signs: Signs) -> None:
+        """Settles what is meant with the direction named at `index`."""
         before = self._at(index - 1)
         if before.role is Role.LEVEL and SIGNS[before.text] == signs:
             # "Too high up" says it twice.
             return
-        if before.text == "much" and not self._modifiers:
-            raise AskError
         if self._modifiers[Role.NOT] and self._complains_after(index, signs):
             self._modifiers[Role.SO] += 1
             self._settled = True
         modifiers = frozenset(role for role, count in self._modifiers.items() if count)
         crowded = any(count > 1 for count in self._modifiers.values())
+        # "It is not that high" reports; "not that high" complains.
+        reports = self._has(Role.BE) and not self._has(Role.MODAL)
+        reports = reports and modifiers == frozenset((Role.NOT, Role.SO))
+        unclear = (before.text == "much" and not modifiers) or (self._spent and not modifiers)
+        shrinks = self._has(Role.SHRINK) and self._at(index).role is not Role.HEIGHT
+        if crowded or reports or unclear or shrinks or modifiers not in _SENSES:
+            raise AskError
         self._modifiers.clear()
-        if crowded or (self._spent and not modifiers):
-            raise AskError
-        if self._has(Role.SHRINK) and self._at(index).role is not Role.HEIGHT:
-            raise AskError
-        if modifiers == {Role.NOT, Role.SO} and self._has(Role.BE) and not self._has(Role.MODAL):
-            # "It is not that high" reports.
-            raise AskError
-        complaint = True
+        self._spent = bool(modifiers)
+        sense = _SENSES[modifiers]
+        if self._has(Role.WRONG):
+            sense = "ban"
+        elif sense == "ban" and self._has(Role.ENOUGH):
+            sense = "with"
+        elif not modifiers:
+            self._refuse_report(index)
         forward, left, up = signs
         against: Signs = (-forward, -left, -up)
-        if self._has(Role.WRONG):
-            self.events.append(Event("ban", signs))
-        elif modifiers == {Role.NOT} and self._has(Role.ENOUGH):
-            self.events.append(Event("ask for", signs))
-        elif modifiers == {Role.NOT}:
-            self.events.append(Event("ban", signs))
-        elif modifiers in ({Role.TOO}, {Role.LESS}, {Role.OVERSHOT}, {Role.NOT, Role.SO}):
-            self.events.append(Event("ask for", against))
-        elif modifiers in ({Role.TOO, Role.OVERSHOT},):
-            self.events.append(Event("ask for", against))
-        elif not modifiers:
-            self.events.append(Event("ask for", signs))
-            complaint = False
-        else:
-            raise AskError
-        self._spent = bool(modifiers)
-        if not complaint:
-            self._refuse_report(index)
+        kind = "ban" if sense == "ban" else "ask for"
+        self.events.append(Event(kind, against if sense == "against" else signs))
 
     def _complains_after(self, index: int, signs: Signs) -> bool:
-        """ "Do not lift it so high", "do not go left that much": the complaint stands behind its direction."""
+        """Finds "do not lift it so high", where the complaint stands behind its direction."""
         so = [i for i, w in enumerate(self.words) if i > index and w.role is Role.SO]
         if len(so) != 1 or self._has(Role.DIRECTION, Role.RAISING, Role.HEIGHT, after=index + 1):
             return False
         degree = self._at(so[0] + 1)
-        return degree.role is Role.FAR or (degree.role is Role.LEVEL and SIGNS[degree.text] == signs)
+        return degree.role is Role.FAR or (
+            degree.role is Role.LEVEL and SIGNS[degree.text] == signs
+        )
 
     def _refuse_report(self, index: int) -> None:
-        """ "It is left", "you went up", "I left": reports, unless someone wishes or said it."""
+        """Refuses "it is left", "you went up", "I left": reports, unless someone wishes or said it."""
         wished = self._has(Role.MODAL, Role.SAYING, before=index)
         complained_after = self._has(Role.TOO, after=index)
         reports = self._has(Role.BE, Role.REPORT) and not complained_after
@@ -356,11 +385,13 @@ class Clause:
         if self._has(Role.WRONG) and not directed:
             self.events = [Event("forget")]
         leftover = {role for role, count in self._modifiers.items() if count}
-        stands = leftover == {Role.NOT} and not directed and not self._has(Role.FAR, Role.BE, Role.MODAL)
+        stands = (
+            leftover == {Role.NOT} and not directed and not self._has(Role.FAR, Role.BE, Role.MODAL)
+        )
         if stands and self._has(Role.MOTION):
             # "Do not move".
             self.events.append(Event("stop"))
-        elif leftover - {Role.SO} and not (self.events and self.events[-1].kind == "stop"):
-            raise AskError
-        elif self._restarts() and not directed:
+        stops = bool(self.events) and self.events[-1].kind == "stop"
+        riddle = bool(leftover - {Role.SO}) and not stops
+        if riddle or (self._restarts() and not directed):
             raise AskError

@@ -17,6 +17,11 @@ UP: Final[Signs] = (0, 0, 1)
 DOWN: Final[Signs] = (0, 0, -1)
 
 
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
 class Role(Enum):
     """The part a word plays."""
 
@@ -85,15 +90,20 @@ _TEXT: Final[dict[Role, str]] = {
     " edging inch inching ease easing scoot scooting scooch shuffle shuffling creep creeping step stepping"
     " travel translate translating jog jogging bump tap heading aim aiming swing carry drag dragging send"
     " make making keep keeping continue proceed try trying correct correcting adjust adjusting fall displace"
-    " budge guide glide float give have walk crawl sneak wiggle jiggle jump hop coax sidestep offset",
-    Role.REPORT: "went gone moved came shifted drifted drifting been got slid pushed moves goes strayed straying",
+    " budge guide glide float give have walk crawl sneak wiggle jiggle jump hop coax"
+    " sidestep offset shove pop drift swipe scroll sail strafe tug haul heave yank slip zip"
+    " run dart"
+    " lunge reach extend reposition track lead relocate shimmy wander",
+    Role.REPORT: "went gone moved came shifted drifted drifting been got slid pushed moves goes strayed"
+    " straying",
     Role.OVERSHOT: "overshot overshoot overshooting overshoots",
     Role.STOP: "stop halt freeze whoa woah abort pause stopping quit cease",
     Role.HOLD: "hold wait stay leave hang",
     Role.CONTENT: "perfect perfectly",
     Role.THING: "arm gripper hand tool effector claw jaws jaw fingers robot tip bolt screw it thing"
     " wrist tcp manipulator motion movement movements change changes",
-    Role.MODAL: "need needs should must want wants wanted prefer would could can let lets ought has supposed like"
+    Role.MODAL: "need needs should must want wants wanted prefer would could can let lets ought has"
+    " supposed like"
     " needed wanna gotta",
     Role.SAYING: "said say meant mean told tell think guess reckon believe",
     Role.BE: "is are am was were be being looks seems feels sits sitting",
@@ -104,22 +114,26 @@ _TEXT: Final[dict[Role, str]] = {
     Role.SO: "so as that",
     Role.FAR: "far much",
     Role.ENOUGH: "enough",
-    Role.AMOUNT: "bit little touch tad hair smidge smidgen smidgeon whisker notch fraction slight small tiny teeny"
+    Role.AMOUNT: "bit little touch tad hair smidge smidgen smidgeon whisker notch fraction slight small"
+    " tiny teeny"
     " wee lot lots very quite really further farther few couple some somewhat half quarter big large"
     " long more extra another steps pinch sliver dash inches mm cm millimetre millimetres millimeter"
     " millimeters centimetre centimetres centimeter centimeters m metre metres meter meters mil mils mill"
-    " mills amount distance second seconds time times bits touches hairs smidges least good fair decent full"
+    " mills amount distance bits touches hairs smidges least good fair decent full"
     " gentle quick slow soft short minor breadth way ways even still just only by several about around roughly"
     " maybe perhaps possibly micron microns pixel pixels straight fractionally increment increments",
     Role.DETERMINER: "the a an my this these those each every",
-    Role.PLACE: "on of at in from with your its off for near behind beside under above below before into onto his"
+    Role.PLACE: "on of at in from with your its off for near behind beside under above below before"
+    " into onto his"
     " her their inside outside beyond past along across through between upon within out our",
-    Role.FILLER: "ok okay okey yes yeah yep yup hey hi well um uh er erm hmm oh ah alright mate buddy dude bro man"
+    Role.FILLER: "easy steady ok okay okey yes yeah yep yup hey hi well um uh er erm hmm oh ah alright"
+    " mate buddy dude bro man"
     " pal friend sir guys folks we us to do now then here there again also and instead over direction"
     " directions side command instruction gonna order definitely certainly basically sort kind than together"
     " toward towards today once yet both first finally next same been able both anyway all another"
     " start begin possible bloody damn darn",
-    Role.POLITE: "please kindly pls plz thanks thank cheers great nice lovely super awesome helpful ta appreciate"
+    Role.POLITE: "please kindly pls plz thanks thank cheers great nice lovely super awesome helpful ta"
+    " appreciate"
     " appreciated grateful mind kind",
     Role.I: "i",
     Role.YOU: "you",
@@ -178,22 +192,30 @@ SIGNS: Final = {
 }
 """The direction of each word that has one."""
 
-MENDED: Final = tuple(
-    word
-    for word, role in ROLES.items()
-    if len(word) > 2
-    and role in (Role.DIRECTION, Role.RAISING, Role.LEVEL, Role.STOP, Role.HOLD, Role.TOO, Role.FAR)
-) + tuple(
-    "move moving going shift little slightly bit less not further please toward towards away please"
-    " slide nudge gripper and the more enough closer".split()
+_MENDED_ROLES: Final = (
+    Role.DIRECTION,
+    Role.RAISING,
+    Role.LEVEL,
+    Role.STOP,
+    Role.HOLD,
+    Role.TOO,
+    Role.FAR,
+)
+MENDED: Final = {
+    word for word, role in ROLES.items() if len(word) > 2 and role in _MENDED_ROLES
+} | word_set(
+    "move moving going shift little slightly bit less not further toward towards away please slide"
+    " nudge gripper and the more enough closer"
 )
 """Words worth mending when mistyped."""
 
 IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     # Ways of speaking. Whole words; the first that fits a place is used; "_ask" is a word nobody knows.
+    (r"ever so (?:slightly|little)", "bit"),
     (r"hand side|handside", "side"),
+    (r"be(?= (?:a|bit|lower|higher|more|less|further))", "go"),
     (r"(left|right) ?hand", r"\1"),
-    (r"right (?:now|away|then|so|there|here)|all right|alright", "ok"),
+    (r"right (?:now|away|then|there|here)|right so(?! much| far)|all right|alright", "ok"),
     (r"(?:up|down) to (?:me|you|us|him|her|them|speed|date)", "_ask"),
     (r"(?:all|everything|anything|anywhere|nothing) but", "_ask"),
     (r"(?:not |almost |nearly )+(?:quite )?there(?: yet| now)?", "ok"),
@@ -202,8 +224,11 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     (r"never mind|forget (?:it|that)|scratch that", "scratch"),
     (r"end effector", "effector"),
     (r"your(?= (?:arm|gripper|hand|tool|effector|claw|height|wrist|altitude))", "the"),
-    (r"(?:screw|bolt|hand|end)(?:ing|ed)? (?:it |that )?(?:up|down|in|on|over|back|left|right)", "_ask"),
-    (r"reverse (?:it|that|this|the|your|direction|directions|course|left|right|up|down)(?: \w+)?", "_ask"),
+    (r"(?:screw|bolt|end)(?:ing|ed)? (?:it |that )?(?:up|down|in|on|over|back|left|right)", "_ask"),
+    (
+        r"reverse (?:it|that|this|the|your|direction|directions|course|left|right|up|down)(?: \w+)?",
+        "_ask",
+    ),
     (r"drop (?:down|lower)", "down"),
     (r"(?:why|can|could|would|will) (?:do )?not (?:you|we)|why not|(?:how|what) about", "please"),
     (r"would be (?:better|nice|great|good|best|perfect)", "please"),
@@ -211,7 +236,10 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     (r"as far (\w+ )?as (?:you can|possible)", r"\1"),
     (r"as (high|low) as (?:you can|possible)", r"go \1"),
     (r"(?:or so|or two|or three|or four|or more|or less|give or take)", ""),
-    (r"(?:hold|hang) (?:on|up|fire|still|steady|tight)|(?:keep|stand|stay) (?:still|steady)|stay put", "hold"),
+    (
+        r"(?:hold|hang) (?:on|up|fire|still|steady|tight)|(?:keep|stand|stay) (?:still|steady)|stay put",
+        "hold",
+    ),
     (r"(?:hold|keep|maintain) (?:the |your |this |that |its )?position", "hold"),
     (r"(?:stay|hold|wait|leave it) (?:where|as) \w+ \w+", "hold"),
     (r"(?:slow|speed|calm|settle|quiet) (?:it |things )?(?:up|down)", "_ask"),
@@ -220,7 +248,10 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     (r"do not change(?: \w+)?", "perfect"),
     (r"(?:that|it|this) is (?:perfect|good|fine|great|it)(?: enough)?", "perfect"),
     (r"(?:you|we|that|this|it) (?:is|are) right(?= ,|$)", "_ask"),
-    (r"if (?:you|we) (?:could|can|would|may|like)|if possible|if you (?:do not|would not) mind", "please"),
+    (
+        r"if (?:you|we) (?:could|can|would|may|like)|if possible|if you (?:do not|would not) mind",
+        "please",
+    ),
     (r"(?:would|do) you mind|would it be possible to|(?:that|it|this) would be", "please"),
     (r"do (?:you|we|i)|to be (?:honest|fair|sure)", "_ask"),
     (r"(?:can|could|would|will|may) (?:you|we)", "please"),
@@ -228,7 +259,10 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     (r"(?:can|could|may) i have (?:it|that)", "please"),
     (r"go ahead(?= and| ,|$)", "ok"),
     (r"of course|come on|for me|for now|at once|from (?:here|there)|where it is|by the way", "ok"),
-    (r"(?:bit|touch|lot|hair|little|tad|couple|few|pair|fraction|half|quarter|quarters) of(?: an?)?", "bit"),
+    (
+        r"(?:bit|touch|lot|hair|little|tad|couple|few|pair|fraction|half|quarter|quarters) of(?: an?)?",
+        "bit",
+    ),
     (r"(?:to|in|into) (?:the|an?)(?= \w+ direction)", ""),
     (r"(?:rather than|instead of)", "not"),
     (r"than (?:that|this|it is|it|you are|now|before)", ""),
@@ -238,7 +272,10 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     (r"too far (?:away )?from me", "too forward"),
     (r"not (?:so|as|that) (?:close|near) to me", "less back"),
     (r"not (?:close|near) enough to me", "not back enough"),
-    (r"(?:up |over )?(?:closer |nearer |close |near )?(?:back )?(?:to|toward|towards) me", "backward"),
+    (
+        r"(?:up |over )?(?:closer |nearer |close |near )?(?:back )?(?:to|toward|towards) me",
+        "backward",
+    ),
     (r"come (?:over |back )?here", "backward"),
     (r"(?:further |farther )?(?:away )?from me", "forward"),
     # "back up" is one verb; after a verb that lifts, it is the way back upwards.
@@ -246,7 +283,7 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     (r"(?:go|come|get|move|head|going|moving) (?:it )?back (?:up|down|left|right|to)", "_ask"),
     (r"back (?:down|to)", "_ask"),
     (r"(?:put|set|give|take|place) (?:it |the \w+ |that )?back(?= ,|$)", "_ask"),
-    (r"back(?:ing)? (?:it |the \w+ )?(?:up|off|away|out)", "backward"),
+    (r"back(?:ing)? (?:it |the \w+ )?(?:up|off|away|out)", "go backward"),
     # Where "up" and "down" are no directions, and where they hide.
     (r"(?:keep|give|hold|make|put|line|set|take) (?:it )?up", "_ask"),
     (r"(?:to|toward|towards) the (?:ceiling|sky|roof)", "up"),

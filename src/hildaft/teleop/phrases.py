@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from hildaft.teleop.phrase_grammar import UNITLESS, AskError, Clause, Event, Word
-from hildaft.teleop.phrase_lexicon import IDIOMS, ROLES, SIGNS, Role, Signs
+from hildaft.teleop.phrase_lexicon import IDIOMS, ROLES, SIGNS, Role, Signs, word_set
 from hildaft.teleop.spelling import mend
 from hildaft.types import NULL_COMMAND, RefinementCommand
 
@@ -25,7 +25,16 @@ _CONTRACTIONS: Final = (
     (r"\b(do|does|did|is|are|was|should|could|would|need)n'?t\b", r"\1 not"),
     (r"\blet'?s\b", "let us"),
     (r"'re\b|(?<=\byou)re\b", " are"),
-    (r"(?<=[a-z])'s\b|(?<=\bthat)s\b", " is"),
+    (
+        r"\b(it|that|this|there|here|what|where|how|who|arm|gripper|hand|tool|tip|bolt|thing)'s\b",
+        r"\1 is",
+    ),
+    (r"\bthats\b", "that is"),
+    (r"\bhair'?s[ -]breadth\b", "hair"),
+    # "The robot's left" is not the operator's.
+    (r"'s\b", " _ask"),
+    (r"\s*[+&]\s*(?=[a-z])", " and "),
+    (r"/", " or "),
     (r"\b(i|you|we|they)'(?:d|ll|ve)\b", r"\1 would"),
     (r"\bi'm\b", "i am"),
     (r"\bgonna\b", "going to"),
@@ -96,11 +105,12 @@ def _role(word: str) -> Role:
     return Role.AMOUNT if manner and word not in _NEARLY else Role.UNKNOWN
 
 
-_NEARLY: Final = frozenset("hardly barely nearly scarcely supply apply reply family only early".split())
+_NEARLY: Final = word_set("hardly barely nearly scarcely supply apply reply family only early")
 
 
-_AGREEING: Final = frozenset(
-    "ok okay okey yes yeah yep yup so well ah oh hmm um uh er hey hi mate man dude buddy pal sir guys folks please".split()
+_AGREEING: Final = word_set(
+    "ok okay okey yes yeah yep yup so well ah oh hmm um uh er hey hi mate man dude buddy pal sir guys"
+    " folks please"
 )
 
 
@@ -108,7 +118,11 @@ def _refuse_questions(words: Sequence[Word]) -> None:
     """Polite requests end in a question mark too, and real questions often do not."""
     asks = any(word.text == "?" for word in words)
     polite = any(word.role is Role.POLITE for word in words)
-    first = next(word for word in [*words, Word("", Role.UNKNOWN)] if word.text not in (",", "ok", "and", "so"))
+    first = next(
+        word
+        for word in [*words, Word("", Role.UNKNOWN)]
+        if word.text not in (",", "ok", "and", "so")
+    )
     said = {word.text for word in words if word.text not in (",", "?")}
     if "right" in said and said - {"right"} and said - {"right"} <= _AGREEING:
         # "Okay, right": agreement or a direction.
@@ -138,14 +152,21 @@ class _Meaning:
     asked: dict[int, int] = field(default_factory=dict)
     banned: list[Signs] = field(default_factory=list)
     stopped: bool = False
+    explained: bool = False
+    bare: bool = False
 
     def of(self, clauses: list[list[Word]]) -> RefinementCommand | None:
         """The command the clauses add up to; None, or `AskError`, where they do not."""
         clauses = _without_opening_right(clauses)
         for clause in clauses:
-            for event in Clause(clause).read():
+            read = Clause(clause)
+            for event in read.read():
                 self._take(event)
+            self.bare = self.bare or read.is_bare
         asked = self.asked
+        if self.explained and self.bare:
+            # "Too far, left": too far left, or left because it is too far?
+            raise AskError
         if any(asked.get(_axis(ban)) == ban[_axis(ban)] for ban in self.banned):
             raise AskError
         if asked:
@@ -162,6 +183,8 @@ class _Meaning:
                 self.banned.append(event.signs)
             case "stop":
                 self.stopped = True
+            case "explain":
+                self.explained = True
             case "forget":
                 self.asked, self.banned, self.stopped = {}, [], False
 
@@ -171,7 +194,7 @@ def _axis(signs: Signs) -> int:
 
 
 def _without_opening_right(clauses: list[list[Word]]) -> list[list[Word]]:
-    """ "Right, now go left": an opening "right" that agrees, and asks where it might be a direction."""
+    """Reads "right, now go left": an opening "right" that agrees, and asks where it might be a direction."""
     if len(clauses) < 2 or [word.text for word in clauses[0]] != ["right"]:
         return clauses
     rest = [word for clause in clauses[1:] for word in clause]

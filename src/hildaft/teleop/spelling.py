@@ -7,29 +7,29 @@ words are left alone, whatever they resemble: "night" is not "right".
 from functools import lru_cache
 from typing import Final
 
-from hildaft.teleop.phrase_lexicon import MENDED, ROLES, SIGNS
+from hildaft.teleop.phrase_lexicon import MENDED, ROLES, SIGNS, word_set
 
 _ROWS: Final = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
-REAL_WORDS: Final = frozenset(
-  (
-    "aborts advanced advances alt amd amway andy arise arising ascends atop backs bad bait bang bed bite "
-    "black bold bot brit bsd but car case ceased ceases climbs closed closet crease descends detract "
-    "detracting dink dips don dow downs downy dpi drip dripping drown eave eight elevated elevates elide "
-    "fad fare farm fart fat fear fed fight fighter foo freezer freezes furthers gang goings gold gong goo "
-    "goring grippe gripped hack hag hal halts han hangs hat head highs hit hither hod hoists holds hole "
-    "holed hood host hosting hot huang hugh ink inking inward inwards joist jot jove judge leas lease "
-    "leaved leaven leaves lees lefts lefty les lesa letter lifts lightly limb lit littler loft lofting "
-    "los loser lowe lowed lowers lowery lows mich mire mode moe moire moore mores morse mote mover movie "
-    "mulch munch nigh nigher nit note nude nudged nudges old oort ore overlay overtly own paused pauses "
-    "pease pleased pleases poet ports pot pow power powering quiet quilt quito quits quoit raiding "
-    "raised raises raisin refract refracting retracing retracts retreats revere reveres revering reversed "
-    "reverses ride riding righted rights rinse rinsing rip ripper ripping risen riser rises risking rose "
-    "ruse satay shifts shifty shirt shit shrift sift sin sinkiang sinks sip sipping slice slider slides "
-    "slink slinking sop sopping sown stacy stag stat stays stink stinking stol stomp stoop stooping stops "
-    "stray strop stropping sty sunk sway tar thea thee them they tight tighter tko togo tojo took toot "
-    "top topping toto var waif waist waite waits wink winking wit withdrawn withdraws yang "
-  ).split()
+REAL_WORDS: Final = word_set(
+    "aborts advanced advances alt amd amway andy arise arising ascends atop backs bad bait bang "
+    "bed bite black bold bot brit bsd but car case ceased ceases climbs closed closet crease "
+    "descends detract detracting dink dips don dow downs downy dpi drip dripping drown eave eight "
+    "elevated elevates elide fad fare farm fart fat fear fed fight fighter foo freezer freezes "
+    "furthers gang goings gold gong goo goring grippe gripped hack hag hal halts han hangs hat "
+    "head highs hit hither hod hoists holds hole holed hood host hosting hot huang hugh ink "
+    "inking inward inwards joist jot jove judge leas lease leaved leaven leaves lees lefts lefty "
+    "les lesa letter lifts lightly limb lit littler loft lofting los loser lowe lowed lowers "
+    "lowery lows mich mire mode moe moire moore mores morse mote mover movie mulch munch nigh "
+    "nigher nit note nude nudged nudges old oort ore overlay overtly own paused pauses pease "
+    "pleased pleases poet ports pot pow power powering quiet quilt quito quits quoit raiding "
+    "raised raises raisin refract refracting retracing retracts retreats revere reveres revering "
+    "reversed reverses ride riding righted rights rinse rinsing rip ripper ripping risen riser "
+    "rises risking rose ruse satay shifts shifty shirt shit shrift sift sin sinkiang sinks sip "
+    "sipping slice slider slides slink slinking sop sopping sown stacy stag stat stays stink "
+    "stinking stol stomp stoop stooping stops stray strop stropping sty sunk sway tar thea thee "
+    "them they tight tighter tko togo tojo took toot top topping toto var waif waist waite waits "
+    "wink winking wit withdrawn withdraws yang "
 )
 """English words that are one slip away from a word worth mending; found with Debian's word list."""
 
@@ -73,7 +73,9 @@ def _mistyped() -> dict[str, str]:
     return {
         slip: min(words)
         for slip, words in meant.items()
-        if len({SIGNS.get(word, word) for word in words}) == 1 and slip not in ROLES and slip not in REAL_WORDS
+        if len({SIGNS.get(word, word) for word in words}) == 1
+        and slip not in ROLES
+        and slip not in REAL_WORDS
     }
 
 
