@@ -125,7 +125,7 @@ class Clause:
     def _admit_amounts(self) -> None:
         """Reads "a skosh higher", "move up a skosh": an unknown noun in the place of an amount is one."""
         moves = self._has(Role.MOTION, Role.RAISING) or any(
-            word.text in _COMPARATIVES for word in self.words
+            word.text in _COMPARATIVES or word.text == "more" for word in self.words
         )
         for index, word in enumerate(self.words):
             follows = self._at(index + 1)

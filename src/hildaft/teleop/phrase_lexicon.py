@@ -92,7 +92,7 @@ _TEXT: Final[dict[Role, str]] = {
     " make making keep keeping continue proceed try trying correct correcting adjust adjusting fall displace"
     " budge guide glide float give have walk crawl sneak wiggle jiggle jump hop coax"
     " sidestep offset shove pop drift swipe scroll sail strafe tug haul heave yank slip zip"
-    " run dart"
+    " run dart press set"
     " lunge reach extend reposition track lead relocate shimmy wander",
     Role.REPORT: "went gone moved came shifted drifted drifting been got slid pushed moves goes strayed"
     " straying",
@@ -119,18 +119,18 @@ _TEXT: Final[dict[Role, str]] = {
     " wee lot lots very quite really further farther few couple some somewhat half quarter big large"
     " long more extra another steps pinch sliver dash inches mm cm millimetre millimetres millimeter"
     " millimeters centimetre centimetres centimeter centimeters m metre metres meter meters mil mils mill"
-    " mills amount distance bits touches hairs smidges least good fair decent full"
+    " mills amount distance bits touches hairs smidges least good fair decent full ish hard dead sharp lil"
     " gentle quick slow soft short minor breadth way ways even still just only by several about around roughly"
     " maybe perhaps possibly micron microns pixel pixels straight fractionally increment increments",
     Role.DETERMINER: "the a an my this these those each every",
-    Role.PLACE: "on of at in from with your its off for near behind beside under above below before"
+    Role.PLACE: "toward towards on of at in from with your its off for near behind beside under above below before"
     " into onto his"
     " her their inside outside beyond past along across through between upon within out our",
-    Role.FILLER: "easy steady ok okay okey yes yeah yep yup hey hi well um uh er erm hmm oh ah alright"
+    Role.FILLER: "hm cool easy steady ok okay okey yes yeah yep yup hey hi well um uh er erm hmm oh ah alright"
     " mate buddy dude bro man"
     " pal friend sir guys folks we us to do now then here there again also and instead over direction"
     " directions side command instruction gonna order definitely certainly basically sort kind than together"
-    " toward towards today once yet both first finally next same been able both anyway all another"
+    " today once yet both first finally next same been able both anyway all another"
     " start begin possible bloody damn darn",
     Role.POLITE: "please kindly pls plz thanks thank cheers great nice lovely super awesome helpful ta"
     " appreciate"
@@ -211,7 +211,14 @@ MENDED: Final = {
 
 IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     # Ways of speaking. Whole words; the first that fits a place is used; "_ask" is a word nobody knows.
-    (r"ever so (?:slightly|little)", "bit"),
+    (r"ever so", ""),
+    (r"(?:emergency|e|full) stop", "stop"),
+    (r"(?:keep|carry|go) on(?= \w+ing| to)", "keep"),
+    (
+        r"(bring|take|move|get|put|lift|raise|lower|push|pull|nudge|slide|ease) (?:her|him|them)",
+        r"\1 it",
+    ),
+    (r"(?:toward|towards)(?= (?:the |my )?(?:left|right|front|back)(?: side)?(?: ,| a | bit| please| now|$))", "to"),
     (r"hand side|handside", "side"),
     (r"be(?= (?:a|bit|lower|higher|more|less|further))", "go"),
     (r"(left|right) ?hand", r"\1"),
@@ -272,10 +279,9 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     (r"too far (?:away )?from me", "too forward"),
     (r"not (?:so|as|that) (?:close|near) to me", "less back"),
     (r"not (?:close|near) enough to me", "not back enough"),
-    (
-        r"(?:up |over )?(?:closer |nearer |close |near )?(?:back )?(?:to|toward|towards) me",
-        "backward",
-    ),
+    (r"(?:up |over |back )*(?:closer |nearer )?(?:toward|towards) me", "backward"),
+    (r"(?:up |over |back )*(?:closer|nearer|close|near|back|over) to me", "backward"),
+    (r"(come|bring it|bring the \w+) to me", r"\1 backward"),
     (r"come (?:over |back )?here", "backward"),
     (r"(?:further |farther )?(?:away )?from me", "forward"),
     # "back up" is one verb; after a verb that lifts, it is the way back upwards.

@@ -38,6 +38,10 @@ _CONTRACTIONS: Final = (
     (r"\b(i|you|we|they)'(?:d|ll|ve)\b", r"\1 would"),
     (r"\bi'm\b", "i am"),
     (r"\bgonna\b", "going to"),
+    (r"\bgimme\b", "give me"),
+    (r"\bur\b", "you are"),
+    (r"\bu\b", "you"),
+    (r"\bthx\b", "thanks"),
 )
 _SPEECH_PATTERNS: Final = tuple(
     (re.compile(rf"(?<!\S)(?:{pattern})(?!\S)"), stands_for) for pattern, stands_for in IDIOMS
@@ -54,11 +58,21 @@ def parse_phrase(text: str) -> RefinementCommand | None:
     words = _read(text)
     if not words or len(words) > MAX_WORDS:
         return None
+    if _stops(words):
+        return NULL_COMMAND
     try:
         _refuse_questions(words)
         return _Meaning().of(_clauses(words))
     except AskError:
         return None
+
+
+def _stops(words: Sequence[Word]) -> bool:
+    """Whether a clause opens with a stop word and nothing said names a direction or takes it back."""
+    held = (Role.DIRECTION, Role.RAISING, Role.LEVEL, Role.HEIGHT, Role.NOT, Role.UNDECIDED)
+    if any(word.role in held or word.role is Role.MOTION for word in words):
+        return False
+    return any(clause[0].role is Role.STOP for clause in _clauses(words))
 
 
 def suggest_commands(text: str) -> tuple[RefinementCommand, ...]:
@@ -108,6 +122,7 @@ def _role(word: str) -> Role:
 _NEARLY: Final = word_set("hardly barely nearly scarcely supply apply reply family only early")
 
 
+_IS: Final = word_set("is are am was were")
 _AGREEING: Final = word_set(
     "ok okay okey yes yeah yep yup so well ah oh hmm um uh er hey hi mate man dude buddy pal sir guys"
     " folks please"
@@ -127,7 +142,7 @@ def _refuse_questions(words: Sequence[Word]) -> None:
     if "right" in said and said - {"right"} and said - {"right"} <= _AGREEING:
         # "Okay, right": agreement or a direction.
         raise AskError
-    if first.role in (Role.ASKING, Role.BE) or (asks and not polite):
+    if first.role is Role.ASKING or first.text in _IS or (asks and not polite):
         raise AskError
 
 

@@ -4,6 +4,7 @@ A slip is two neighbouring letters swapped, a letter doubled, dropped or added, 
 words are left alone, whatever they resemble: "night" is not "right".
 """
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -81,4 +82,8 @@ def _mistyped() -> dict[str, str]:
 
 def mend(word: str) -> str:
     """The word meant, or the word itself."""
-    return word if word in ROLES else _mistyped().get(word, word)
+    if word in ROLES:
+        return word
+    # Drawn out for emphasis: "gooo".
+    calm = re.sub(r"(.)\1{2,}", r"\1", word)
+    return calm if calm in ROLES else _mistyped().get(word, word)
