@@ -218,7 +218,10 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
         r"(bring|take|move|get|put|lift|raise|lower|push|pull|nudge|slide|ease) (?:her|him|them)",
         r"\1 it",
     ),
-    (r"(?:toward|towards)(?= (?:the |my )?(?:left|right|front|back)(?: side)?(?: ,| a | bit| please| now|$))", "to"),
+    (
+        r"(?:toward|towards)(?= (?:the |my )?(?:left|right|front|back)(?: side)?(?: ,| a | bit| please| now|$))",
+        "to",
+    ),
     (r"hand side|handside", "side"),
     (r"be(?= (?:a|bit|lower|higher|more|less|further))", "go"),
     (r"(left|right) ?hand", r"\1"),

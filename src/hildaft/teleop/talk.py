@@ -121,6 +121,22 @@ class OperatorFrame:
             )
             raise HilDaftError(msg)
 
+        forward, left, up = self.matrix.T
+        if not np.array_equal(np.cross(forward, left), up):
+            msg = (
+                f"operator frame forward={self.forward}, left={self.left}, up={self.up}: it is "
+                "mirrored, so that left would be right; turn one of the three axes round"
+            )
+            raise HilDaftError(msg)
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "3 3"]:
+        """Rotation from (forward, left, up) to base axes; columns are the three directions."""
+        matrix = np.zeros((3, 3))
+        for column, axis in enumerate(self._axes):
+            matrix["xyz".index(axis[1]), column] = _sense(axis)
+        return matrix
+
     def to_base(self, said: RefinementCommand) -> RefinementCommand:
         """The command in base axes for signs (forward, left, up) as the operator means them."""
         signs = [0, 0, 0]
