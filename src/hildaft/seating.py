@@ -1,10 +1,9 @@
 """Seats a person at a robot of the bolt bench: the robot watched, the operator, and what the page needs to know."""
 
-import importlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 
@@ -15,8 +14,9 @@ from hildaft.console.station import Mode, Station
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.teleop.browser import BrowserOperator, SeatConfig
+from hildaft.teleop.phrases import parse_phrase
 from hildaft.teleop.talk import OperatorFrame
-from hildaft.types import HilDaftError, Operator, RefinementCommand
+from hildaft.types import Operator
 
 OPERATOR_FRAMES: Final = {
     "A": OperatorFrame(forward="+x", left="+y", up="+z"),
@@ -25,16 +25,6 @@ OPERATOR_FRAMES: Final = {
 """Base axes that come nearest to forward, left and up as the head camera of each robot sees them."""
 
 _REACH_M: Final = 0.01
-
-
-def understand(text: str) -> RefinementCommand | None:
-    """What a sentence means as (forward, left, up), None where one has to ask."""
-    try:
-        phrases = importlib.import_module("hildaft.teleop.phrases")
-    except ModuleNotFoundError as error:
-        msg = "typed words: this version has no parser for them; use the six buttons"
-        raise HilDaftError(msg) from error
-    return cast(Callable[[str], RefinementCommand | None], phrases.parse_phrase)(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +64,7 @@ def seat(
         feed,
         operator,
         OPERATOR_FRAMES[bolt_robot.name],
-        understand,
+        parse_phrase,
         INSTRUCTIONS,
         has_helper=helper is not None,
     )

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from hildaft.console import messages
 from hildaft.console.charts import Charts
-from hildaft.console.station import Station, Stations, base_motion, base_signs, operator_signs
+from hildaft.console.station import Station, Stations, base_motion
 from hildaft.types import HilDaftError
 
 COOKIE: Final = "hildaft_console"
@@ -274,7 +274,7 @@ class _Person:
             case messages.Grip(closes=closes):
                 operator.grip(closes)
             case messages.Say(said=said, keep=keep):
-                operator.say(base_signs(station.frame, said), keep=keep)
+                operator.say(station.frame.to_base(said), keep=keep)
             case messages.Sentence() as sentence:
                 await self._hear(sentence)
             case messages.Press(key=key):
@@ -293,14 +293,14 @@ class _Person:
         if said is None:
             await self._socket.send_json({**answer, "said": None, "words": None})
             return
-        command = base_signs(self._station.frame, said)
+        command = self._station.frame.to_base(said)
         if sentence.act:
             self._station.operator.say(command)
         await self._socket.send_json(
             {
                 **answer,
                 "acted": sentence.act,
-                "said": list(operator_signs(self._station.frame, command)),
+                "said": list(said.signs),
                 "command": list(command.signs),
                 "words": self._station.frame.words(command),
             }

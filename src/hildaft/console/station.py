@@ -18,33 +18,11 @@ Mode: TypeAlias = Literal["practice", "record", "policy"]
 Understand: TypeAlias = Callable[[str], RefinementCommand | None]
 """From a sentence to (forward, left, up), or None where one has to ask."""
 
-_AXES: Final = {"x": 0, "y": 1, "z": 2}
-
-
-def base_signs(frame: OperatorFrame, said: RefinementCommand) -> RefinementCommand:
-    """The command in base axes of what an operator calls (forward, left, up)."""
-    signs = [0, 0, 0]
-    for axis, sign in zip((frame.forward, frame.left, frame.up), said.signs, strict=True):
-        signs[_AXES[axis[1]]] = sign if axis[0] == "+" else -sign
-    return RefinementCommand((signs[0], signs[1], signs[2]))
-
-
-def operator_signs(frame: OperatorFrame, command: RefinementCommand) -> tuple[int, ...]:
-    """The inverse of `base_signs`."""
-    return tuple(
-        command.signs[_AXES[axis[1]]] * (1 if axis[0] == "+" else -1)
-        for axis in (frame.forward, frame.left, frame.up)
-    )
-
 
 def base_motion(frame: OperatorFrame, motion: Float32[np.ndarray, "6"]) -> Float32[np.ndarray, "6"]:
     """Motion along and about base axes of one along and about (forward, left, up)."""
-    axes = np.zeros((3, 3), dtype=np.float32)
-    for column, axis in enumerate((frame.forward, frame.left, frame.up)):
-        axes[_AXES[axis[1]], column] = 1.0 if axis[0] == "+" else -1.0
-    # Rotation vectors turn over in a mirror; the three named axes may form one.
-    turned = np.linalg.det(axes) * axes @ motion[3:]
-    return np.concatenate([axes @ motion[:3], turned]).astype(np.float32)
+    axes = frame.matrix
+    return np.concatenate([axes @ motion[:3], axes @ motion[3:]]).astype(np.float32)
 
 
 @final
@@ -135,7 +113,7 @@ class Station:
             "closed": frame.jaws_closed,
             "executed": [round(value, 3) for value in frame.executed],
             "command": list(command.signs),
-            "said": list(operator_signs(self.frame, command)),
+            "said": list(self.frame.to_operator(command).signs),
             "words": self.frame.words(command),
             "guides": frame.guides,
             "axes": [self.frame.forward, self.frame.left, self.frame.up],
