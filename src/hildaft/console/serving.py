@@ -86,20 +86,26 @@ def serve(
         loopback_only=config.is_loopback,
         secure=config.tls_cert is not None,
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            console.app,
-            log_level="warning",
-            ws="websockets-sansio",
-            ws_max_size=2 * messages.MAX_BYTES,
-            ws_per_message_deflate=False,
-            lifespan="off",
-            server_header=False,
-            ssl_certfile=config.tls_cert,
-            ssl_keyfile=config.tls_key,
-            timeout_graceful_shutdown=1,
-        )
+    settings = uvicorn.Config(
+        console.app,
+        log_level="warning",
+        ws="websockets-sansio",
+        ws_max_size=2 * messages.MAX_BYTES,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        server_header=False,
+        ssl_certfile=config.tls_cert,
+        ssl_keyfile=config.tls_key,
+        timeout_graceful_shutdown=1,
     )
+    try:
+        settings.load()
+    except OSError as error:
+        listener.close()
+        given = f"tls-cert={config.tls_cert}, tls-key={config.tls_key}"
+        msg = f"console {given}: {error}; name a TLS certificate and its key"
+        raise HilDaftError(msg) from error
+    server = uvicorn.Server(settings)
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="console", daemon=True
     )
@@ -138,5 +144,5 @@ def _await_start(server: uvicorn.Server, thread: threading.Thread, config: Servi
         if not thread.is_alive():
             break
         waited.wait(0.02)
-    msg = f"console {config.host}:{config.port}: the server did not start; check the TLS files and the port"
+    msg = f"console {config.host}:{config.port}: the server did not start; try another port"
     raise HilDaftError(msg)

@@ -134,7 +134,6 @@ function showTalk() {
     const axis = button.dataset.say;
     if (axis !== "none") button.classList.toggle("on", state.said[+axis[0]] === (axis[1] === "+" ? 1 : -1));
   }
-  if (state.said.some(Boolean)) $("talk").classList.remove("asks");
   pictures.mark({ guides: state.guides, axes: state.axes, command: state.command, preview: preview?.command, label: preview?.words ?? state.words, replay: !!review });
 }
 
@@ -236,7 +235,8 @@ const hand = new Hand({
   send, turn, press, grip,
   show: name => { $("gamepad").textContent = name || "no gamepad"; $("gamepad").classList.toggle("on", !!name); },
 });
-const talk = new Talk({ send });
+// Words by button answer a question that was asked.
+const talk = new Talk({ send: message => { forget(); send(message); } });
 
 const PRESS = { KeyY: "success", KeyN: "failure", KeyB: "again", KeyP: "pause", KeyH: "hand-back", Escape: "stop" };
 const SPEEDS = { Digit1: 0, Digit2: 1, Digit3: 2 };
@@ -293,6 +293,7 @@ $("words").onsubmit = event => {
 };
 function forget() {
   preview = null;
+  clearTimeout(typing);
   $("heard").className = "";
   setHtml("heard", "Several at once combine. <kbd>/</kbd> starts typing.");
   $("talk").classList.remove("asks");
