@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Sets up .venv and the system packages that rendering needs, from nothing, on a bare Debian 12.
+# Names of further Debian packages may follow: the tests ask for the browser they drive.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What each package is for: venv (Debian splits it off), and EGL rendering without a screen.
 missing=()
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-for package in libegl1 libopengl0 libgl1-mesa-dri; do
+for package in libegl1 libopengl0 libgl1-mesa-dri "$@"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
 done
 if ((${#missing[@]})); then
@@ -25,5 +26,5 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
   exit 1
 }
 [ -x .venv/bin/python ] || python3 -m venv .venv
-.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[learn,sim,dev]"
+.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[learn,sim,console,dev]"
 touch .venv/.ready

@@ -1,5 +1,6 @@
 """From a config to the objects it names: the only place that chooses."""
 
+import contextlib
 import json
 import os
 import platform
@@ -21,9 +22,11 @@ from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner, published_weights
 from hildaft.config import INSTRUCTIONS, TASKS, RunConfig, read_config, require_name, write_config
+from hildaft.console.charts import Charts, ConsoleView
+from hildaft.console.serving import serve
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.evaluate import Talk, evaluate
-from hildaft.eval.local_bench import LocalBench
+from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
 from hildaft.eval.statistics import wilson_interval
 from hildaft.models.backbone import FrozenEncoders
@@ -35,10 +38,12 @@ from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
+from hildaft.seating import ConsoleOptions, seat
+from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.oracle import oracle_action
 from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import PHRASES
-from hildaft.types import HilDaftError
+from hildaft.types import HilDaftError, Robot
 
 PROPRIO_DIM = 2
 """Jaw opening and whether the jaws are commanded closed."""
@@ -46,14 +51,24 @@ PROPRIO_DIM = 2
 
 @contextmanager
 def open_run(
-    config: RunConfig, folder: Path, *, resume: bool, stop: threading.Event
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool,
+    stop: threading.Event,
+    console: ConsoleOptions | None = None,
 ) -> Generator[Session]:
-    """A session ready to run in `folder`, with its robot and its terminal view; both are closed at the end.
+    """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
+
+    With `console` a person may sit beside the robot: the run then goes by the clock, and the simulated operator
+    stands in while no hand is on the robot.
 
     Raises:
         HilDaftError: the folder exists and `resume` was not asked for, or the reverse.
     """
     config = _resolve_config(config, folder, resume=resume)
+    if console is not None:
+        config = replace(config, real_time=True)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
     bolt_robot = BoltRobot(config.robot)
@@ -62,29 +77,57 @@ def open_run(
         bolt_robot.env.scene.render()
         if not resume:
             _claim_folder(config, folder)
-        robot = SafeRobot(bolt_robot)
-        operator_config = replace(
-            config.operator,
-            tweaks=True,
-            talk="right" if config.method.talk_in_rollouts else "none",
-        )
-        operator = SimulatedOperator(bolt_robot.scene_state, robot.action_scale, operator_config)
-        with ProgressView(config.tasks) as view:
-            bench = LocalBench(
-                folder,
-                robot,
-                build_policy(config, encoders),
-                operator,
-                view,
-                config.evaluation,
-                preset=config.preset,
-                seed=config.seed,
-                tasks=config.tasks,
-                real_time=config.real_time,
-            )
+        with contextlib.ExitStack() as stack:
+            terminal = stack.enter_context(ProgressView(config.tasks))
+            operator = _build_operator(config, bolt_robot)
+            if console is None:
+                bench = _build_bench(
+                    config, folder, SafeRobot(bolt_robot), encoders, operator, terminal
+                )
+                yield Session(folder, _plan(config), learner, bench, terminal, stop)
+                return
+            seated = seat(bolt_robot, "policy", console.seat, stop, operator)
+            charts = Charts()
+            charts.load(folder)
+            view = ConsoleView(terminal, charts)
+            stations = {seated.station.name: seated.station}
+            address = stack.enter_context(serve(stations, charts, console.serving))
+            view.note(f"console: {address}")
+            person = seated.station.operator
+            bench = _build_bench(config, folder, seated.robot, encoders, operator, view, person)
             yield Session(folder, _plan(config), learner, bench, view, stop)
     finally:
         bolt_robot.close()
+
+
+def _build_operator(config: RunConfig, bolt_robot: BoltRobot) -> SimulatedOperator:
+    talk = "right" if config.method.talk_in_rollouts else "none"
+    operator_config = replace(config.operator, tweaks=True, talk=talk)
+    return SimulatedOperator(bolt_robot.scene_state, bolt_robot.action_scale, operator_config)
+
+
+def _build_bench(
+    config: RunConfig,
+    folder: Path,
+    robot: Robot,
+    encoders: FrozenEncoders,
+    operator: SimulatedOperator,
+    view: BenchView,
+    person: BrowserOperator | None = None,
+) -> LocalBench:
+    return LocalBench(
+        folder,
+        robot,
+        build_policy(config, encoders),
+        operator,
+        view,
+        config.evaluation,
+        preset=config.preset,
+        seed=config.seed,
+        tasks=config.tasks,
+        real_time=config.real_time,
+        seat=person,
+    )
 
 
 def _plan(config: RunConfig) -> Plan:
@@ -169,6 +212,21 @@ def build_policy(config: RunConfig, encoders: FrozenEncoders) -> DualActorPolicy
     table = embed_phrases(PHRASES)
     actors = Actors(method.primary, method.refinement, _dims(encoders), table, seed=config.seed)
     return DualActorPolicy(encoders, actors, seed=config.seed, bypass_null=method.null_bypass)
+
+
+def load_policy(folder: Path) -> tuple[DualActorPolicy, tuple[str, ...]]:
+    """A run's newest policy, ready to act, and the tasks it was trained on.
+
+    Raises:
+        HilDaftError: no such run, or no whole checkpoint.
+    """
+    config = read_config(folder / "config.yaml")
+    checkpoint = read_newest(folder / "checkpoints")
+    if checkpoint.warning:
+        print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
+    policy = build_policy(config, build_encoders(config))
+    policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
+    return policy, config.tasks
 
 
 def _dims(encoders: FrozenEncoders) -> Dims:

@@ -14,6 +14,8 @@ usage: hildaft COMMAND [...]
   demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report
   train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
+  console [RUN]      drive the arm from the browser, alone or beside a run's policy
+  record             demonstrations from the browser, or by the simulated operator, each one reviewed
   report RUN...      write report/index.html
   pretrain           make the embedded backbone's weights anew
   bench-sim          render a contact sheet and a clip of each task
@@ -34,6 +36,8 @@ COMMANDS: Final = {
     "demo": "run:demo",
     "train": "run:train",
     "eval": "run:evaluate",
+    "console": "console:console",
+    "record": "console:record",
     "report": "run:report",
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",

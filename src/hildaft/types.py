@@ -124,9 +124,12 @@ NULL_COMMAND: Final = RefinementCommand((0, 0, 0))
 
 @dataclass(frozen=True, slots=True)
 class Tweak:
-    """A physical correction: the action the human gives in place of the policy's."""
+    """What the human's hand gives in place of the policy's action."""
 
     action: Action
+    is_correction: bool = True
+    """False for a step of the hand-over, in which the robot stands still or gathers speed: it is executed,
+    but it is no correction to learn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,4 +248,26 @@ class Operator(Protocol):
 
     def tweak(self, policy_action: Action) -> Tweak | None:
         """The correction that replaces `policy_action` now, or None to let the policy act."""
+        ...
+
+
+Mark: TypeAlias = Literal["success", "failure", "again", "stop"]
+"""What a person says of the episode under way. `success` and `failure` end it, terminated, with reward 1 or 0 at
+the newest step; `again` throws it away and starts it anew from the same seed; `stop` ends it, truncated."""
+
+
+@runtime_checkable
+class OperatorKeys(Protocol):
+    """The keys of a person beside the robot. The loop asks them before each step, from one thread."""
+
+    def holds(self) -> bool:
+        """Whether the robot must stand still and no step be taken now."""
+        ...
+
+    def idle(self) -> None:
+        """Called over and over while the robot is held; returns after a control period at the latest."""
+        ...
+
+    def take_mark(self) -> Mark | None:
+        """The mark given since the last call; each is handed out once."""
         ...

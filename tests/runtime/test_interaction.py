@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
-from hildaft.types import NULL_COMMAND, HilDaftError, RefinementCommand
+from hildaft.types import NULL_COMMAND, HilDaftError, RefinementCommand, Tweak
 from point_robot import LIMIT, Helper, PixelPolicy, PointRobot
 
 
@@ -205,3 +205,118 @@ def test_a_rate_that_is_none_is_refused(hz):
 def test_the_worker_loop_loads_no_torch():
     check = "import sys, hildaft.runtime.interaction; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+class Keys:
+    """Gives marks, and holds the robot, before chosen steps."""
+
+    def __init__(self, robot, marks=None, hold_before=None, idles=3):
+        self.robot, self.marks, self.hold_before, self.idles = (
+            robot,
+            marks or {},
+            hold_before,
+            idles,
+        )
+        self.idled = 0
+
+    def take_mark(self):
+        return self.marks.pop(self.robot.steps, None)
+
+    def holds(self):
+        return self.robot.steps == self.hold_before and self.idled < self.idles
+
+    def idle(self):
+        self.idled += 1
+
+
+STILL = {"gain": 0.0, "drift": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("mark", "reward", "terminated"),
+    [("success", 1.0, True), ("failure", 0.0, True), ("stop", 0.0, False)],
+)
+def test_a_mark_ends_the_episode_at_the_step_that_was_judged(mark, reward, terminated):
+    robot = PointRobot()
+    episode = run(robot, PixelPolicy(**STILL), keys=Keys(robot, {4: mark}))
+    assert len(episode) == 4
+    assert len(robot.actions) == 4
+    assert len(episode.h) == 5
+    assert episode.reward.tolist() == [0, 0, 0, reward]
+    assert bool(episode.terminated[-1]) is terminated
+    assert bool(episode.truncated[-1]) is not terminated
+    assert episode.success is (mark == "success")
+    assert robot.stops == 1
+
+
+def test_again_throws_the_episode_away_and_starts_it_anew():
+    robot = PointRobot()
+    operator = Helper(robot, count=0)
+    episode = run(robot, PixelPolicy(**STILL), operator, keys=Keys(robot, {3: "again"}))
+    assert operator.begun == [("reach", 3, 3)] * 2
+    assert len(episode) == LIMIT
+    assert len(robot.actions) == 3 + LIMIT
+
+
+def test_a_stop_before_the_first_step_leaves_the_robot_where_it_is():
+    robot = PointRobot()
+    operator = Helper(robot, first=0)
+    episode = run(robot, PixelPolicy(), operator, keys=Keys(robot, {0: "stop"}))
+    assert len(episode) == 1
+    assert episode.truncated[-1]
+    np.testing.assert_array_equal(robot.actions[0][:6], 0.0)
+    assert not episode.is_intervention.any()
+
+
+def test_a_held_robot_is_stopped_once_and_takes_no_step_and_is_not_late():
+    robot = PointRobot()
+    time = Time(cost_s=0.002)
+    keys = Keys(robot, hold_before=5, idles=4)
+    wait = keys.idle
+
+    def idle():
+        time.now_s += 10.0
+        wait()
+
+    keys.idle = idle
+    pacing = Pacing(10.0, clock=time.clock, wait=time.wait)
+    episode = run(robot, PixelPolicy(**STILL), keys=keys, pacing=pacing)
+    assert keys.idled == 4
+    assert len(episode) == LIMIT
+    assert robot.stops == 2
+    assert pacing.timing().late_steps == 0
+
+
+def test_a_step_of_the_hand_over_is_executed_but_no_correction():
+    class Handover(Helper):
+        def tweak(self, policy_action):
+            given = super().tweak(policy_action)
+            return given and Tweak(given.action, is_correction=False)
+
+    robot = PointRobot()
+    episode = run(robot, PixelPolicy(**STILL), Handover(robot, first=2, count=3))
+    assert not episode.is_intervention.any()
+    assert np.isnan(episode.human_action).all()
+    assert (episode.executed_action[2:5] != episode.policy_action[2:5]).any()
+    np.testing.assert_array_equal(np.stack(robot.actions), episode.executed_action)
+
+
+def test_a_person_judges_their_demonstration_too():
+    robot = PointRobot()
+    operator = Helper(robot)
+
+    def still():
+        return np.zeros(7, np.float32)
+
+    episode = record_demonstration(
+        robot,
+        PixelPolicy(),
+        still,
+        operator.begin,
+        "reach",
+        4,
+        pacing=Pacing(),
+        keys=Keys(robot, {6: "success"}),
+    )
+    assert len(episode) == 6
+    assert episode.success

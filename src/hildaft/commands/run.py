@@ -18,6 +18,9 @@ from hildaft.types import HilDaftError
 def train(words: Sequence[str]) -> int:
     """`hildaft train [PRESET] --out RUN [--resume] [overrides]`."""
     from hildaft.config import PRESETS, RunConfig, require_name
+    from hildaft.console.serving import ServingConfig
+    from hildaft.seating import ConsoleOptions
+    from hildaft.teleop.browser import SeatConfig
 
     preset = words[0] if words and not words[0].startswith("-") else "hildaft"
     require_name("preset", preset, tuple(PRESETS))
@@ -32,14 +35,24 @@ def train(words: Sequence[str]) -> int:
         """Run folder; must not exist, unless --resume goes on with it."""
         resume: bool = False
         """Go on with the run in --out, with the config it was started with."""
+        console: bool = False
+        """Open the operator's seat in the browser; the run then goes by the clock."""
+        serving: ServingConfig = field(default_factory=ServingConfig)
+        """Where the console listens."""
+        seat: SeatConfig = field(default_factory=SeatConfig)
+        """How the robot passes between the person and the policy."""
 
     given = parse_words(TrainArguments, f"train {preset}", rest, TrainArguments(PRESETS[preset]))
-    return _run(given.config, given.out, resume=given.resume)
+    console = ConsoleOptions(serving=given.serving, seat=given.seat) if given.console else None
+    return _run(given.config, given.out, resume=given.resume, console=console)
 
 
 def demo(words: Sequence[str]) -> int:
     """`hildaft demo [--seed N] [--out RUN]`: `train demo`, then the report."""
     from hildaft.config import PRESETS, RunConfig
+    from hildaft.console.serving import ServingConfig
+    from hildaft.seating import ConsoleOptions
+    from hildaft.teleop.browser import SeatConfig
 
     @dataclass(frozen=True)
     class DemoArguments:
@@ -48,17 +61,26 @@ def demo(words: Sequence[str]) -> int:
         config: Annotated[RunConfig, tyro.conf.arg(name="")]
         out: Path = Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
         """Run folder; must not exist."""
+        console: bool = False
+        """Open the operator's seat in the browser; the run then goes by the clock."""
+        serving: ServingConfig = field(default_factory=ServingConfig)
+        """Where the console listens."""
+        seat: SeatConfig = field(default_factory=SeatConfig)
+        """How the robot passes between the person and the policy."""
 
     given = parse_words(DemoArguments, "demo", words, DemoArguments(PRESETS["demo"]))
-    return _run(given.config, given.out, resume=False)
+    console = ConsoleOptions(serving=given.serving, seat=given.seat) if given.console else None
+    return _run(given.config, given.out, resume=False, console=console)
 
 
-def _run(config: object, out: Path, *, resume: bool) -> int:
+def _run(config: object, out: Path, *, resume: bool, console: object) -> int:
     from hildaft.build import open_run
     from hildaft.config import RunConfig
     from hildaft.eval.report import write_report
+    from hildaft.seating import ConsoleOptions
 
     assert isinstance(config, RunConfig)
+    assert console is None or isinstance(console, ConsoleOptions)
     stop = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
@@ -69,7 +91,7 @@ def _run(config: object, out: Path, *, resume: bool) -> int:
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
-    with open_run(config, out, resume=resume, stop=stop) as session:
+    with open_run(config, out, resume=resume, stop=stop, console=console) as session:
         finished = session.run()
     if not finished:
         print(f"stopped; go on with: hildaft train --out {out} --resume", file=sys.stderr)

@@ -83,6 +83,17 @@ class EpisodeBuilder:
         self._spoken.append(spoken.index)
         self._outcomes.append((reward, terminated, truncated))
 
+    def end(self, *, reward: float, terminated: bool, truncated: bool) -> None:
+        """Gives the newest step another outcome: the person has judged what it led to.
+
+        Raises:
+            HilDaftError: if there is no step yet.
+        """
+        if not self._outcomes:
+            msg = f"episode of task={self._task!r}: it has no step to be judged yet; take one first"
+            raise HilDaftError(msg)
+        self._outcomes[-1] = (reward, terminated, truncated)
+
     def build(self, label: Labeller) -> Episode:
         """Encodes the images as JPEG and labels the human's rows.
 

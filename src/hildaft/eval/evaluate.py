@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from hildaft.eval.statistics import STEP_LIMIT, counted_lengths
 from hildaft.runtime.interaction import Pacing, run_episode
-from hildaft.types import Episode, HilDaftError, Operator, Policy, Robot
+from hildaft.types import Episode, HilDaftError, Operator, OperatorKeys, Policy, Robot
 
 Talk: TypeAlias = Literal["none", "right", "random", "opposite"]
 """What the operator says during an evaluation; "none" is silence."""
@@ -122,6 +123,7 @@ def evaluate(
     talk: Talk = "none",
     pacing: Pacing | None = None,
     keep_images: bool = False,
+    keys: OperatorKeys | None = None,
 ) -> EvaluationResult:
     """Runs `episodes` episodes of every task; `on_episode` is called after each of them.
 
@@ -138,6 +140,7 @@ def evaluate(
         talk: recorded with the result; what the operator really says is the operator's business.
         pacing: None runs at the robot's own speed.
         keep_images: whether the episodes handed to `on_episode` carry images.
+        keys: of a person beside the robot.
 
     Raises:
         HilDaftError: if tasks is empty, episodes < 1 or talk is unknown.
@@ -149,20 +152,12 @@ def evaluate(
         )
         raise HilDaftError(msg)
     pacing = pacing or Pacing()
+    run = partial(run_episode, robot, policy, operator, keep_images=keep_images, keys=keys)
     evaluations: list[TaskEvaluation] = []
     for task in tasks:
         outcomes: list[Outcome] = []
         for number in range(episodes):
-            episode = run_episode(
-                robot,
-                policy,
-                operator,
-                task,
-                evaluation_seed(seed, task, number),
-                "eval",
-                pacing=pacing,
-                keep_images=keep_images,
-            )
+            episode = run(task, evaluation_seed(seed, task, number), "eval", pacing=pacing)
             outcomes.append(outcome_of(episode))
             if on_episode is not None:
                 on_episode(episode)

@@ -1,17 +1,19 @@
 """The bolt bench at the session's disposal: robot, acting policy and simulated operator on this machine."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Final, final
+from typing import Final, Protocol, final, runtime_checkable
 
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner, Metrics
 from hildaft.data.replay import States
 from hildaft.eval.evaluate import EvaluationRecord, evaluate, read_evaluations, write_evaluation
 from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
-from hildaft.runtime.progress import ProgressView
-from hildaft.runtime.session import Clock
+from hildaft.runtime.session import Clock, View
+from hildaft.teleop.browser import BrowserOperator, Control
 from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Robot
 
@@ -41,9 +43,26 @@ class EvaluationConfig:
                 raise HilDaftError(msg)
 
 
+@runtime_checkable
+class BenchView(View, Protocol):
+    """A view that shows evaluations too."""
+
+    def evaluated(self, name: str, task: str, successes: int, episodes: int) -> None:
+        """An evaluation of one task ended."""
+        ...
+
+
+class _StopError(Exception):
+    """The stop key was pressed during an evaluation, which then counts for nothing."""
+
+
 @final
 class LocalBench:
-    """Implements the session's `Bench` on one robot of this machine; the policy is told the newest weights."""
+    """Implements the session's `Bench` on one robot of this machine; the policy is told the newest weights.
+
+    With a `seat` a person sits beside the robot: their keys are heeded whatever runs, and their hand and words
+    go before the simulated operator's, which is then the seat's stand-in.
+    """
 
     def __init__(
         self,
@@ -51,38 +70,63 @@ class LocalBench:
         robot: Robot,
         policy: DualActorPolicy,
         operator: SimulatedOperator,
-        view: ProgressView,
+        view: BenchView,
         config: EvaluationConfig,
         *,
         preset: str,
         seed: int,
         tasks: tuple[str, ...],
         real_time: bool,
+        seat: BrowserOperator | None = None,
     ) -> None:
         self._folder, self._robot, self._policy, self._operator = folder, robot, policy, operator
         self._view, self._config = view, config
         self._preset, self._seed, self._tasks = preset, seed, tasks
+        self._seat = seat
         self.pacing: Final = Pacing(CONTROL_HZ if real_time else None)
         """Measures the loop; keeps it at 10 Hz in real time."""
 
     def demonstrate(self, task: str, seed: int) -> Episode:
         """One demonstration by the operator."""
-        return record_demonstration(
-            self._robot,
-            self._policy,
-            self._operator.demonstrate,
-            self._operator.begin,
-            task,
-            seed,
-            pacing=self.pacing,
-        )
+        with self._seat_shows("helper"):
+            return record_demonstration(
+                self._robot,
+                self._policy,
+                self._operator.demonstrate,
+                self._operator.begin,
+                task,
+                seed,
+                # The person at the seat waits for the simulated one: not by the clock.
+                pacing=self.pacing if self._seat is None else Pacing(),
+                keys=self._seat,
+            )
 
     def rollout(self, task: str, seed: int) -> Episode:
         """One episode of the policy with the operator beside it; its noise follows from the seed."""
         self._policy.begin(seed)
-        return run_episode(
-            self._robot, self._policy, self._operator, task, seed, "online", pacing=self.pacing
-        )
+        with self._seat_shows("policy"):
+            return run_episode(
+                self._robot,
+                self._policy,
+                self._seat or self._operator,
+                task,
+                seed,
+                "online",
+                pacing=self.pacing,
+                keys=self._seat,
+            )
+
+    @contextmanager
+    def _seat_shows(self, control: Control) -> Generator[None]:
+        """Tells the person who moves the robot, and that nobody does afterwards."""
+        if self._seat is None:
+            yield
+            return
+        self._seat.stand_aside(control)
+        try:
+            yield
+        finally:
+            self._seat.stand_aside("hold")
 
     def publish(self, learner: Learner) -> None:
         """Copies the learner's actors to the acting policy."""
@@ -99,12 +143,26 @@ class LocalBench:
         finished = count(1)
 
         def keep(episode: Episode) -> None:
+            if self._seat is not None and self._seat.stopped:
+                raise _StopError
             self._view.advance(next(finished), {})
             if sum(kept.task == episode.task for kept in held_out) < HELD_OUT_EPISODES:
                 held_out.append(episode)
 
         self._view.stage(f"evaluate ({name})", episodes * len(self._tasks))
-        result = evaluate(self._robot, self._policy, self._tasks, episodes, seed, on_episode=keep)
+        try:
+            with self._seat_shows("policy"):
+                result = evaluate(
+                    self._robot,
+                    self._policy,
+                    self._tasks,
+                    episodes,
+                    seed,
+                    on_episode=keep,
+                    keys=self._seat,
+                )
+        except _StopError:
+            return {}
         states = States.of(held_out, learner.dual_actor.device)
         record = EvaluationRecord(
             name=name,

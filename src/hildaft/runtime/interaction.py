@@ -1,13 +1,13 @@
 """The interaction thread of Algorithm 1: one robot, one episode at a time. No torch.
 
-What happens at the robot, in this order: observe, encode, listen, act, tweak, execute, record.
+What happens at the robot, in this order: observe, encode, listen, act, heed the keys, tweak, execute, record.
 """
 
 import contextlib
 import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, final, runtime_checkable
 
 import numpy as np
@@ -15,16 +15,21 @@ import numpy as np
 from hildaft.data.episode_builder import EpisodeBuilder
 from hildaft.teleop.talk import label_tweaks
 from hildaft.types import (
+    ACTION_DIM,
     NULL_COMMAND,
     Action,
     Encoded,
     Episode,
     HilDaftError,
+    Mark,
     Observation,
     Operator,
+    OperatorKeys,
     Policy,
+    RefinementCommand,
     Robot,
     Source,
+    StepResult,
 )
 
 DEMONSTRATION_VERSION: Final = -1
@@ -156,12 +161,13 @@ def run_episode(
     *,
     pacing: Pacing,
     keep_images: bool = True,
+    keys: OperatorKeys | None = None,
 ) -> Episode:
     """Lets the policy act for one episode while the operator, if there is one, talks and tweaks.
 
-    The policy's action is asked for in every step, so an intervention keeps what it replaced. The
-    executed action is the human's or the policy's, clipped to [-1, 1] at this boundary. Weights may
-    change between steps; the version recorded is the one at the first step.
+    The policy's action is asked for in every step, so an intervention keeps what it replaced. The executed action
+    is the human's or the policy's, clipped to [-1, 1] at this boundary; a hand-over's step is not the human's. Weights
+    may change between steps; the version recorded is the one at the first step.
 
     Raises:
         HilDaftError: if an action is not finite; the robot is stopped before.
@@ -169,36 +175,35 @@ def run_episode(
     Paper: Alg. 1, lines 18-20, 23-24, 26-27, 30.
     """
     try:
-        observation = robot.reset(task, seed)
-        if operator is not None:
-            operator.begin(task, seed)
-        builder = _builder(robot, policy, task, seed, source, policy.version, keep_images)
-        encoded = _observe(builder, pacing, policy, observation, task)
-        pacing.begin_episode()
-        running = True
-        while running:
-            command = NULL_COMMAND if operator is None else operator.speak()
-            with pacing.measure("act"):
-                policy_action = policy.act(encoded, command)
-            pacing.tick()
-            tweak = None if operator is None else operator.tweak(policy_action)
-            executed = _executable(policy_action if tweak is None else tweak.action)
-            with pacing.measure("step"):
-                result = robot.step(executed)
-            builder.act(
-                policy_action=policy_action,
-                human_action=None if tweak is None else executed,
-                executed_action=executed,
-                spoken=command,
-                reward=result.reward,
-                terminated=result.terminated,
-                truncated=result.truncated,
-            )
-            encoded = _observe(builder, pacing, policy, result.observation, task)
-            running = not (result.terminated or result.truncated)
+        while True:
+            observation = robot.reset(task, seed)
+            if operator is not None:
+                operator.begin(task, seed)
+            builder = _builder(robot, policy, task, seed, source, policy.version, keep_images)
+            encoded = _observe(builder, pacing, policy, observation, task)
+            pacing.begin_episode()
+            mark, running = None, True
+            while running:
+                command = NULL_COMMAND if operator is None else operator.speak()
+                with pacing.measure("act"):
+                    policy_action = policy.act(encoded, command)
+                pacing.tick()
+                mark = _heed(keys, robot, pacing)
+                if mark is not None and _end(builder, mark):
+                    break
+                stops = mark == "stop"
+                tweak = None if operator is None or stops else operator.tweak(policy_action)
+                action = policy_action if tweak is None else tweak.action
+                executed = _still(encoded) if stops else _executable(action)
+                result = _step(robot, executed, pacing, ends=stops)
+                human = executed if tweak is not None and tweak.is_correction else None
+                _record(builder, policy_action, human, executed, command, result)
+                encoded = _observe(builder, pacing, policy, result.observation, task)
+                running = not (result.terminated or result.truncated)
+            if mark != "again":
+                return builder.build(label_tweaks)
     finally:
         robot.stop()
-    return builder.build(label_tweaks)
 
 
 def record_demonstration(
@@ -211,37 +216,102 @@ def record_demonstration(
     *,
     pacing: Pacing,
     keep_images: bool = True,
+    keys: OperatorKeys | None = None,
 ) -> Episode:
     """Records one episode in which the human acts throughout; no policy is asked.
 
     `begin` is called after the reset, `demonstrate` once per step for the human's action.
     """
     try:
-        observation = robot.reset(task, seed)
-        begin(task, seed)
-        version = DEMONSTRATION_VERSION
-        builder = _builder(robot, encoders, task, seed, "demo", version, keep_images)
-        _observe(builder, pacing, encoders, observation, task)
-        pacing.begin_episode()
-        running = True
-        while running:
-            pacing.tick()
-            executed = _executable(demonstrate())
-            with pacing.measure("step"):
-                result = robot.step(executed)
-            builder.act(
-                policy_action=None,
-                human_action=executed,
-                executed_action=executed,
-                reward=result.reward,
-                terminated=result.terminated,
-                truncated=result.truncated,
-            )
-            _observe(builder, pacing, encoders, result.observation, task)
-            running = not (result.terminated or result.truncated)
+        while True:
+            observation = robot.reset(task, seed)
+            begin(task, seed)
+            version = DEMONSTRATION_VERSION
+            builder = _builder(robot, encoders, task, seed, "demo", version, keep_images)
+            encoded = _observe(builder, pacing, encoders, observation, task)
+            pacing.begin_episode()
+            mark, running = None, True
+            while running:
+                pacing.tick()
+                mark = _heed(keys, robot, pacing)
+                if mark is not None and _end(builder, mark):
+                    break
+                stops = mark == "stop"
+                executed = _still(encoded) if stops else _executable(demonstrate())
+                result = _step(robot, executed, pacing, ends=stops)
+                _record(builder, None, executed, executed, NULL_COMMAND, result)
+                encoded = _observe(builder, pacing, encoders, result.observation, task)
+                running = not (result.terminated or result.truncated)
+            if mark != "again":
+                return builder.build(label_tweaks)
     finally:
         robot.stop()
-    return builder.build(label_tweaks)
+
+
+def _heed(keys: OperatorKeys | None, robot: Robot, pacing: Pacing) -> Mark | None:
+    """Waits while the person holds the robot; returns their mark, if any.
+
+    It comes after the tick, so that a key pressed during the wait still precedes the step.
+    """
+    if keys is None:
+        return None
+    held = False
+    while True:
+        mark = keys.take_mark()
+        if mark is not None or not keys.holds():
+            break
+        if not held:
+            robot.stop()
+            held = True
+        keys.idle()
+    if held:
+        # Standing still on a person's word is no late step.
+        pacing.begin_episode()
+    return mark
+
+
+def _end(builder: EpisodeBuilder, mark: Mark) -> bool:
+    """Writes the mark's outcome at the newest step; False where there is none to judge."""
+    if mark == "again":
+        return True
+    if len(builder) == 0:
+        return False
+    stops = mark == "stop"
+    builder.end(reward=float(mark == "success"), terminated=not stops, truncated=stops)
+    return True
+
+
+def _still(encoded: Encoded) -> Action:
+    """Stay, with the jaws as they are commanded."""
+    action = np.zeros(ACTION_DIM, dtype=np.float32)
+    action[6] = 1.0 if encoded.proprio[1] > 0.5 else -1.0
+    return action
+
+
+def _step(robot: Robot, action: Action, pacing: Pacing, *, ends: bool) -> StepResult:
+    """Executes; an episode stopped before its first step consists of this one."""
+    with pacing.measure("step"):
+        result = robot.step(action)
+    return replace(result, truncated=not result.terminated) if ends else result
+
+
+def _record(
+    builder: EpisodeBuilder,
+    policy_action: Action | None,
+    human_action: Action | None,
+    executed: Action,
+    command: RefinementCommand,
+    result: StepResult,
+) -> None:
+    builder.act(
+        policy_action=policy_action,
+        human_action=human_action,
+        executed_action=executed,
+        spoken=command,
+        reward=result.reward,
+        terminated=result.terminated,
+        truncated=result.truncated,
+    )
 
 
 def _builder(

@@ -121,16 +121,47 @@ class OperatorFrame:
             )
             raise HilDaftError(msg)
 
+        forward, left, up = self.matrix.T
+        if not np.array_equal(np.cross(forward, left), up):
+            msg = (
+                f"operator frame forward={self.forward}, left={self.left}, up={self.up}: it is "
+                "mirrored, so that left would be right; turn one of the three axes round"
+            )
+            raise HilDaftError(msg)
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "3 3"]:
+        """Rotation from (forward, left, up) to base axes; columns are the three directions."""
+        matrix = np.zeros((3, 3))
+        for column, axis in enumerate(self._axes):
+            matrix["xyz".index(axis[1]), column] = _sense(axis)
+        return matrix
+
+    def to_base(self, said: RefinementCommand) -> RefinementCommand:
+        """The command in base axes for signs (forward, left, up) as the operator means them."""
+        signs = [0, 0, 0]
+        for axis, sign in zip(self._axes, said.signs, strict=True):
+            signs["xyz".index(axis[1])] = sign * _sense(axis)
+        return RefinementCommand((signs[0], signs[1], signs[2]))
+
+    def to_operator(self, command: RefinementCommand) -> RefinementCommand:
+        """The signs (forward, left, up) the operator sees for a command in base axes."""
+        forward, left, up = (
+            command.signs["xyz".index(axis[1])] * _sense(axis) for axis in self._axes
+        )
+        return RefinementCommand((forward, left, up))
+
+    @property
+    def _axes(self) -> tuple[Axis, Axis, Axis]:
+        return (self.forward, self.left, self.up)
+
     def words(self, command: RefinementCommand) -> str:
         """The command as the operator would say it, such as "move right and forward"."""
-        named = (
-            (self.left, "left", "right"),
-            (self.forward, "forward", "back"),
-            (self.up, "up", "down"),
-        )
-        said: list[str] = []
-        for axis, positive, negative in named:
-            sign = command.signs["xyz".index(axis[1])] * (1 if axis[0] == "+" else -1)
-            if sign:
-                said.append(positive if sign > 0 else negative)
+        forward, left, up = self.to_operator(command).signs
+        named = ((left, "left", "right"), (forward, "forward", "back"), (up, "up", "down"))
+        said = [positive if sign > 0 else negative for sign, positive, negative in named if sign]
         return f"move {' and '.join(said)}" if said else PHRASES[NULL_COMMAND.index]
+
+
+def _sense(axis: Axis) -> int:
+    return 1 if axis[0] == "+" else -1

@@ -43,6 +43,10 @@ class BoltRobot:
     def stop(self) -> None:
         """Does nothing: simulated time stands still between steps."""
 
+    def look(self) -> Observation:
+        """The observation of the state as it is, without a step."""
+        return observation_from(self.env.observe())
+
     def scene_state(self) -> SceneState:
         """The true state, for the simulated operator."""
         return self.env.scene_state()

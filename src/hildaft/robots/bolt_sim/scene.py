@@ -32,6 +32,8 @@ class Projection:
     """Right and down, 0 to 1 across the image; meaningless where the point is behind the camera."""
     inside: Bool[np.ndarray, " k"]
     """In front of the camera and inside the image (not: unoccluded)."""
+    depth_m: Float64[np.ndarray, " k"]
+    """Distance along the camera's axis; negative behind it."""
 
 
 @final
@@ -201,7 +203,7 @@ class BoltScene:
             safe = np.where(np.abs(depth) < 1e-6, 1e-6, depth)
             uv = 0.5 + 0.5 * np.stack([local[:, 0], -local[:, 1]], axis=1) / (safe[:, None] * reach)
             inside = (depth > 0) & ((uv >= 0) & (uv <= 1)).all(axis=1)
-            result[name] = Projection(uv=uv, inside=inside)
+            result[name] = Projection(uv=uv, inside=inside, depth_m=depth)
         return result
 
     def randomise_look(self, rng: np.random.Generator, strength: float = 1.0) -> None:

@@ -1,0 +1,162 @@
+"""One robot as the console knows it: its feed, its operator, who sits in front of it, and what waits for review."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeAlias, final
+
+import numpy as np
+from jaxtyping import Float32
+
+from hildaft.console.feed import Feed
+from hildaft.teleop.browser import BrowserOperator
+from hildaft.teleop.talk import OperatorFrame
+from hildaft.types import CONTROL_HZ, Episode, HilDaftError, RefinementCommand
+
+Mode: TypeAlias = Literal["practice", "record", "policy"]
+"""What the robot is used for: the person alone, demonstrations that are kept, or a policy with the person beside it."""
+
+Understand: TypeAlias = Callable[[str], RefinementCommand | None]
+"""From a sentence to (forward, left, up), or None where one has to ask."""
+
+
+def base_motion(frame: OperatorFrame, motion: Float32[np.ndarray, "6"]) -> Float32[np.ndarray, "6"]:
+    """Motion along and about base axes of one along and about (forward, left, up)."""
+    axes = frame.matrix
+    return np.concatenate([axes @ motion[:3], axes @ motion[3:]]).astype(np.float32)
+
+
+@final
+class Station:
+    """Ties one robot's loop to the people who look at it; safe to use from several threads."""
+
+    def __init__(
+        self,
+        name: str,
+        mode: Mode,
+        feed: Feed,
+        operator: BrowserOperator,
+        frame: OperatorFrame,
+        understand: Understand,
+        instructions: Mapping[str, str],
+        *,
+        has_helper: bool = False,
+    ) -> None:
+        self.name: Final = name
+        self.mode: Final[Mode] = mode
+        self.feed: Final = feed
+        self.operator: Final = operator
+        self.frame: Final = frame
+        self.understand: Final = understand
+        self.instructions: Final = instructions
+        self.note = ""
+        """A line for the person, such as how many demonstrations are kept."""
+        self.has_helper: Final = has_helper
+        self._changed = threading.Condition()
+        self._occupant: object | None = None
+        self._review: Episode | None = None
+        self._verdict: Literal["keep", "discard"] | None = None
+
+    # The seat.
+
+    def sit_down(self, person: object) -> bool:
+        """Gives control to a person, if nobody else has it."""
+        with self._changed:
+            if self._occupant is None:
+                self._occupant = person
+            return self._occupant is person
+
+    def stand_up(self, person: object) -> None:
+        """Takes control from a person who has it; the robot is released at once."""
+        with self._changed:
+            if self._occupant is not person:
+                return
+            self._occupant = None
+        self.operator.release()
+
+    def require_seat(self, person: object) -> None:
+        """Raises HilDaftError unless this person is in control."""
+        if not self.sits(person):
+            msg = "you are watching: take control first"
+            raise HilDaftError(msg)
+
+    def sits(self, person: object) -> bool:
+        """Whether this person is in control."""
+        return self._occupant is person
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody is in control."""
+        return self._occupant is not None
+
+    # What is going on.
+
+    def state(self, person: object) -> dict[str, Any]:
+        """Everything about the newest step that one person's page shows beside the pictures."""
+        frame, operator = self.feed.frame, self.operator
+        command = operator.command
+        review = self._review
+        return {
+            "type": "state",
+            "robot": self.name,
+            "mode": self.mode,
+            "control": "replay" if review is not None else operator.control,
+            "paused": operator.paused,
+            "in_control": self._occupant is person,
+            "taken": self.is_taken,
+            "task": frame.task,
+            "instruction": self.instructions.get(frame.task, frame.task),
+            "episode": frame.episode,
+            "note": self.note,
+            "step": frame.step,
+            "frame": frame.number,
+            "jaw": round(frame.jaw_opening, 3),
+            "closed": frame.jaws_closed,
+            "executed": [round(value, 3) for value in frame.executed],
+            "command": list(command.signs),
+            "said": list(self.frame.to_operator(command).signs),
+            "words": self.frame.words(command),
+            "guides": frame.guides,
+            "axes": [self.frame.forward, self.frame.left, self.frame.up],
+            "helper": operator.helper_on if self.has_helper else None,
+            "review": None if review is None else _describe(review),
+        }
+
+    # Reviewing a demonstration.
+
+    def review(self, episode: Episode, stop: threading.Event) -> bool | None:
+        """Shows a recorded episode and waits for the person: True to keep it, False to discard, None if stopped."""
+        with self._changed:
+            self._review, self._verdict = episode, None
+            try:
+                while self._verdict is None and not stop.is_set():
+                    self._changed.wait(0.1)
+                return None if self._verdict is None else self._verdict == "keep"
+            finally:
+                self._review = None
+
+    @property
+    def under_review(self) -> Episode | None:
+        """The episode that waits for a verdict."""
+        return self._review
+
+    def judge(self, verdict: Literal["keep", "discard"]) -> None:
+        """The person's verdict; raises HilDaftError where nothing waits for one."""
+        with self._changed:
+            if self._review is None:
+                msg = "review: no demonstration waits for a verdict; record one first"
+                raise HilDaftError(msg)
+            self._verdict = verdict
+            self._changed.notify_all()
+
+
+def _describe(episode: Episode) -> dict[str, Any]:
+    return {
+        "task": episode.task,
+        "steps": len(episode),
+        "success": episode.success,
+        "seconds": round(len(episode) / CONTROL_HZ, 1),
+        "cameras": list(episode.images),
+    }
+
+
+Stations: TypeAlias = Mapping[str, Station]

@@ -1,0 +1,295 @@
+"""The real page in a real browser against a robot that really steps."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from live import DRIFT, live_console
+
+from hildaft.types import NULL_COMMAND, RefinementCommand
+
+
+@pytest.fixture
+def live():
+    with live_console() as console:
+        yield console
+
+
+def humans(live, steps):
+    """So many actions that the person's hand has given, from now on."""
+    found = []
+
+    def seen():
+        found[:] = [a for _, a in live.robot.steps[first:] if abs(a[0]) != DRIFT]
+        return len(found) >= steps
+
+    first = len(live.robot.steps)
+    live.wait(seen, what="steps of the hand")
+    return found
+
+
+def test_both_cameras_are_live_at_the_control_rate(live, open_page):
+    page = open_page(live.address)
+    page.wait_for_timeout(3000)
+    text = page.inner_text("#rates")
+    rates = [float(word) for word in text.replace(",", "").split() if "." in word]
+    assert len(rates) == 2
+    # The robot acts at 10 Hz; every one of its pictures arrives, give or take the clock's rounding.
+    assert min(rates) >= 9.8
+
+
+def test_a_held_key_moves_the_robot_its_way_and_only_its_way(live, open_page):
+    page = open_page(live.address)
+    for key, axis, sign in zip("wsadrf", (0, 0, 1, 1, 2, 2), (1, -1) * 3, strict=True):
+        page.keyboard.down(key)
+        # The first may still be the key before.
+        action = humans(live, 2)[1]
+        assert np.sign(action[axis]) == sign
+        assert np.delete(action[:6], axis).tolist() == [0.0] * 5
+        page.wait_for_selector("body[data-control=human]")
+        assert page.inner_text("#control") == "YOU DRIVE"
+        page.keyboard.up(key)
+    live.wait(lambda: live.station.operator.control == "policy")
+    assert live.wait_steps(4)[-1][0] == np.float32(DRIFT)
+
+
+@pytest.mark.parametrize("end", ["release", "blur", "close", "freeze"])
+def test_however_the_hand_goes_the_robot_holds(live, open_page, end):
+    page = open_page(live.address)
+    page.keyboard.down("w")
+    humans(live, 3)
+    if end == "freeze":
+        # The tab hangs: nothing is sent and nothing is closed.
+        page.evaluate(
+            "() => setTimeout(() => { const end = Date.now() + 1500; while (Date.now() < end); }, 0)"
+        )
+    elif end == "blur":
+        page.evaluate("() => window.dispatchEvent(new Event('blur'))")
+    elif end == "close":
+        page.close()
+    else:
+        page.keyboard.up("w")
+    gone = len(live.robot.steps)
+    live.wait(lambda: len(live.robot.steps) >= gone + 8)
+    actions = np.stack([action for _, action in live.robot.steps[gone : gone + 8]])
+    still = np.flatnonzero((actions[:, :6] == 0.0).all(axis=1))
+    # Silence shows after 250 ms: at most three steps begin before, and the one under way when the page froze.
+    assert still.size, actions
+    assert still[0] <= (4 if end == "freeze" else 1)
+    # It stands, gathers speed, and the policy goes on: the hand's motion never comes back.
+    after = actions[still[0] :]
+    assert (after[:, 0] <= DRIFT).all()
+
+
+def test_a_killed_tab_is_a_hold_within_300_ms(live, open_page, chromium):
+    page = open_page(live.address)
+    page.keyboard.down("w")
+    humans(live, 3)
+    session = chromium.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    tabs = [process["id"] for process in processes if process["type"] == "renderer"]
+    assert tabs
+    killed = time.time()
+    for tab in tabs:
+        os.kill(tab, signal.SIGKILL)
+    live.wait(lambda: live.station.operator.control != "human")
+    live.wait_steps(2)
+    moving = [at for at, action in live.robot.steps if action[0] > DRIFT]
+    assert max(moving) - killed < 0.3
+    live.wait(lambda: not live.station.is_taken)
+
+
+PAD = """
+const buttons = Array.from({ length: 17 }, () => ({ pressed: false }));
+window.pad = { connected: true, id: "test pad", axes: [0, 0, 0, 0], buttons };
+navigator.getGamepads = () => [window.pad];
+"""
+
+
+def test_a_gamepad_drives_with_a_dead_zone_and_presses_keys(live, open_page):
+    page = open_page(live.address, script=PAD)
+    page.wait_for_selector("#gamepad.on")
+    page.evaluate("() => { pad.axes = [0.1, -0.12, 0.05, 0.1]; }")
+    assert {round(float(a[0]), 3) for a in live.wait_steps(4)} == {DRIFT}
+    page.evaluate("() => { pad.axes = [0, -1, 0, 0]; }")
+    action = humans(live, 3)[-1]
+    assert action[0] > 0.5
+    assert action[1] == 0.0
+    page.evaluate("() => { pad.axes = [1, 0, 0, 0]; }")
+    live.wait(lambda: live.robot.steps[-1][1][1] < -0.5)
+    page.evaluate("() => { pad.axes = [0, 0, 0, 0]; }")
+    live.wait(lambda: live.station.operator.control == "policy")
+    page.evaluate("() => { pad.buttons[0].pressed = true; }")
+    live.wait(lambda: live.robot.closed)
+    before = len(live.episodes)
+    page.evaluate("() => { pad.buttons[0].pressed = false; pad.buttons[3].pressed = true; }")
+    live.wait(lambda: len(live.episodes) > before)
+    assert live.episodes[before].success
+
+
+def said(live, signs):
+    """Waits until the policy has acted on a command."""
+    wanted = 0.5 * np.array(signs, np.float32)
+    live.wait(
+        lambda: any(np.array_equal(a[:3], wanted) for _, a in live.robot.steps[-12:]),
+        what=f"an action of the policy told {signs}",
+    )
+
+
+def test_words_by_key_change_what_the_policy_does(live, open_page):
+    page = open_page(live.address)
+    told = {"i": (1, 0, 0), "l": (0, -1, 0), "ju": (0, 1, 1), "kol": (-1, -1, -1)}
+    for keys, signs in told.items():
+        for key in keys:
+            page.keyboard.down(key)
+        said(live, signs)
+        for key in keys:
+            page.keyboard.up(key)
+        page.keyboard.press("m")
+    live.wait(lambda: live.station.operator.command.is_null)
+    assert live.station.operator.control == "policy"
+
+
+def test_words_by_button_combine_when_tapped_together_and_can_be_kept(live, open_page):
+    page = open_page(live.address)
+    page.click("[data-say='0+']")
+    page.click("[data-say='2+']")
+    said(live, (1, 0, 1))
+    page.wait_for_selector("[data-say='2+'].on")
+    live.wait(lambda: live.station.operator.command.is_null)
+    page.check("#keep")
+    page.wait_for_timeout(800)
+    page.click("[data-say='1+']")
+    live.wait_steps(12)
+    said(live, (0, 1, 0))
+    page.click("[data-say='none']")
+    live.wait(lambda: live.station.operator.command.is_null)
+
+
+def test_typed_words_are_shown_before_they_act_and_asked_about_when_unclear(live, open_page):
+    page = open_page(live.address)
+    page.keyboard.press("/")
+    page.keyboard.type("a bit to the left")
+    page.wait_for_selector("#heard b")
+    assert page.inner_text("#heard b") == "move left"
+    assert live.station.operator.command.is_null
+    page.keyboard.press("Enter")
+    said(live, (0, 1, 0))
+    page.keyboard.press("/")
+    page.keyboard.type("purple monkey")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#talk.asks")
+    assert "which way" in page.inner_text("#heard")
+    live.wait(lambda: live.station.operator.command.is_null)
+    page.click("[data-say='1-']")
+    said(live, (0, -1, 0))
+    assert page.query_selector("#talk.asks") is None
+
+
+@pytest.mark.parametrize(("key", "reward", "terminated"), [("y", 1.0, True), ("n", 0.0, True)])
+def test_the_verdict_ends_the_episode_with_its_reward(live, open_page, key, reward, terminated):
+    page = open_page(live.address)
+    page.keyboard.press(key)
+    live.wait(lambda: live.episodes)
+    episode = live.episodes[0]
+    assert episode.reward[-1] == reward
+    assert episode.reward[:-1].sum() == 0.0
+    assert bool(episode.terminated[-1]) is terminated
+    assert not episode.truncated.any()
+    page.wait_for_function("() => document.getElementById('episodes').textContent === '1'")
+    assert page.inner_text("#v-success") == f"{100 * reward:.0f} %"
+
+
+def test_redo_keeps_nothing_and_pause_holds(live, open_page):
+    page = open_page(live.address)
+    page.keyboard.press("b")
+    live.wait(lambda: live.station.feed.frame.episode == 2)
+    assert live.episodes == []
+    page.keyboard.press("p")
+    page.wait_for_selector("body[data-control=hold]")
+    live.wait(lambda: live.robot.stops > 0)
+    held = len(live.robot.steps)
+    first = live.station.feed.frame.number
+    live.wait(lambda: live.station.feed.frame.number > first + 5, what="pictures of the held robot")
+    assert len(live.robot.steps) == held
+    page.keyboard.press("p")
+    live.wait_steps(3)
+    np.testing.assert_array_equal(live.robot.steps[held][1][:6], 0.0)
+
+
+def test_escape_stops_even_while_typing(live, open_page):
+    page = open_page(live.address)
+    page.keyboard.press("/")
+    page.keyboard.type("stop it")
+    page.keyboard.press("Escape")
+    live.wait(live.stop.is_set)
+    live.wait(lambda: live.episodes)
+    assert live.episodes[0].truncated[-1]
+    assert not live.episodes[0].success
+
+
+def test_a_second_person_watches_and_takes_over_when_the_first_leaves(live, open_page):
+    first = open_page(live.address)
+    second = open_page(live.address, seated=False)
+    second.wait_for_selector("#seat:disabled")
+    second.keyboard.down("w")
+    second.keyboard.press("y")
+    assert {round(float(a[0]), 3) for a in live.wait_steps(4)} == {DRIFT}
+    assert live.episodes == []
+    assert "watching" in second.inner_text("#hint")
+    second.keyboard.up("w")
+    first.close()
+    second.click("#seat:enabled")
+    second.wait_for_selector("body.seated")
+    second.keyboard.down("w")
+    humans(live, 2)
+
+
+def test_what_the_hand_did_arrives_as_an_intervention_with_its_label(live, open_page):
+    page = open_page(live.address)
+    page.keyboard.down("a")
+    humans(live, 6)
+    page.keyboard.up("a")
+    live.wait(lambda: live.station.operator.control == "policy")
+    live.wait_steps(3)
+    page.keyboard.press("y")
+    live.wait(lambda: live.episodes)
+    episode = live.episodes[0]
+    rows = np.flatnonzero(episode.is_intervention)
+    assert len(rows) >= 6
+    left = RefinementCommand((0, 1, 0)).index
+    assert set(episode.refinement[rows].tolist()) == {left}
+    np.testing.assert_allclose(episode.policy_action[rows, 0], DRIFT)
+    np.testing.assert_array_equal(episode.executed_action[rows], episode.human_action[rows])
+    others = np.setdiff1d(np.arange(len(episode)), rows)
+    assert set(episode.refinement[others].tolist()) == {NULL_COMMAND.index}
+
+
+def test_the_keyboard_alone_reaches_and_holds_every_button(live, open_page):
+    page = open_page(live.address)
+    page.focus("[data-jog='1+']")
+    page.keyboard.down("Space")
+    action = humans(live, 3)[-1]
+    assert action[1] > 0
+    page.keyboard.up("Space")
+    live.wait(lambda: live.station.operator.control == "policy")
+    unnamed = page.evaluate(
+        "() => [...document.querySelectorAll('button, input')].filter(e => !(e.innerText || e.ariaLabel"
+        " || e.labels?.length)).map(e => e.outerHTML)"
+    )
+    assert unnamed == []
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (1024, 768), (800, 1180)])
+def test_the_page_fits_laptop_and_tablet(live, open_page, size):
+    page = open_page(live.address, size=size)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= size[0]
+    outside = page.evaluate(
+        "() => [...document.querySelectorAll('.controls button, .controls input')].filter(e => e.offsetParent"
+        " && e.getBoundingClientRect().right > innerWidth).length"
+    )
+    assert outside == 0
+    stop = page.locator("[data-key=stop]").bounding_box()
+    assert stop["height"] >= 40
