@@ -6,9 +6,9 @@ import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ from hildaft.algo.checkpoint import read_newest
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner, published_weights
-from hildaft.config import INSTRUCTIONS, TASKS, RunConfig, read_config, require_name, write_config
+from hildaft.config import TASKS, RunConfig, read_config, require_name, write_config
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.evaluate import Talk, evaluate
 from hildaft.eval.local_bench import LocalBench
@@ -32,13 +32,18 @@ from hildaft.models.octo import load_octo_tiny
 from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
 from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.robot import BoltRobot
+from hildaft.robots.gym_check import check_environment
+from hildaft.robots.gym_config import GymConfig
+from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
+from hildaft.teleop.law import load_law
 from hildaft.teleop.oracle import oracle_action
-from hildaft.teleop.simulated_operator import SimulatedOperator
+from hildaft.teleop.scripted_operator import ScriptedOperator
+from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
 from hildaft.teleop.talk import PHRASES
-from hildaft.types import HilDaftError
+from hildaft.types import HilDaftError, Robot
 
 PROPRIO_DIM = 2
 """Jaw opening and whether the jaws are commanded closed."""
@@ -56,19 +61,20 @@ def open_run(
     config = _resolve_config(config, folder, resume=resume)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
-    bolt_robot = BoltRobot(config.robot)
+    station = open_station(config)
     try:
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
-        bolt_robot.env.scene.render()
+        station.check()
         if not resume:
             _claim_folder(config, folder)
-        robot = SafeRobot(bolt_robot)
+        robot = SafeRobot(station.robot)
         operator_config = replace(
             config.operator,
             tweaks=True,
             talk="right" if config.method.talk_in_rollouts else "none",
+            step_limit=config.step_limit,
         )
-        operator = SimulatedOperator(bolt_robot.scene_state, robot.action_scale, operator_config)
+        operator = station.operator(operator_config)
         with ProgressView(config.tasks) as view:
             bench = LocalBench(
                 folder,
@@ -81,10 +87,63 @@ def open_run(
                 seed=config.seed,
                 tasks=config.tasks,
                 real_time=config.real_time,
+                step_limit=config.step_limit,
             )
             yield Session(folder, _plan(config), learner, bench, view, stop)
     finally:
-        bolt_robot.close()
+        station.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Station:
+    """A robot, the person beside it, and what opening and closing them takes."""
+
+    robot: Robot
+    operator: Callable[[OperatorConfig], SimulatedOperator | ScriptedOperator]
+    check: Callable[[], object]
+    """Finds out whether it can be used; raises HilDaftError where not."""
+    close: Callable[[], None]
+
+
+def open_station(config: RunConfig) -> Station:
+    """The bolt bench, or the Gymnasium environment of the config.
+
+    Raises:
+        HilDaftError: the environment's operator cannot be loaded.
+    """
+    match config.environment:
+        case None:
+            bolt = BoltRobot(config.robot)
+            return Station(
+                robot=bolt,
+                operator=lambda given: SimulatedOperator(
+                    bolt.scene_state, bolt.action_scale, given
+                ),
+                check=bolt.env.scene.render,
+                close=bolt.close,
+            )
+        case GymConfig() as environment:
+            gym_robot = GymRobot(environment)
+            law = load_law(environment.operator)
+            scale = environment.action_scale
+            return Station(
+                robot=gym_robot,
+                operator=lambda given: ScriptedOperator(
+                    lambda: law(gym_robot.env, gym_robot.raw_observation, scale), scale, given
+                ),
+                check=lambda: report_environment(environment),
+                close=gym_robot.close,
+            )
+
+
+def report_environment(config: GymConfig) -> None:
+    """Tries the environment out and prints what it finds; raises HilDaftError at what makes it unusable."""
+    findings = check_environment(config)
+    for finding in findings:
+        print(f"  {finding.level:<4}  {finding.text}", file=sys.stderr)
+    for finding in findings:
+        if finding.level == "fail":
+            raise HilDaftError(finding.text)
 
 
 def _plan(config: RunConfig) -> Plan:
@@ -144,8 +203,7 @@ def build_encoders(config: RunConfig) -> FrozenEncoders:
     match config.backbone:
         case "octo-tiny":
             backbone = load_octo_tiny()
-    instructions = {task: INSTRUCTIONS[task] for task in config.tasks}
-    return FrozenEncoders(backbone, load_image_encoder(), instructions)
+    return FrozenEncoders(backbone, load_image_encoder(), config.instructions)
 
 
 def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
@@ -200,23 +258,23 @@ def evaluate_run(
     policy = build_policy(config, encoders)
     policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
     policy.begin(seed)
-    bolt_robot = BoltRobot(robot or config.robot)
+    station = open_station(config if robot is None else replace(config, robot=robot))
     try:
-        operator_config = replace(config.operator, tweaks=False, talk=talk)
-        operator = SimulatedOperator(
-            bolt_robot.scene_state, bolt_robot.action_scale, operator_config
+        operator = station.operator(
+            replace(config.operator, tweaks=False, talk=talk, step_limit=config.step_limit)
         )
         result = evaluate(
-            SafeRobot(bolt_robot),
+            SafeRobot(station.robot),
             policy,
             tasks or config.tasks,
             episodes,
             seed,
             operator=None if talk == "none" else operator,
             talk=talk,
+            step_limit=config.step_limit,
         )
     finally:
-        bolt_robot.close()
+        station.close()
     if as_json:
         head = {"run": str(folder), "checkpoint": checkpoint.path.name, "seed": seed, "talk": talk}
         return json.dumps({**head, "tasks": result.to_json()}, indent=1)

@@ -15,6 +15,7 @@ usage: hildaft COMMAND [...]
   train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   report RUN...      write report/index.html
+  check-env FILE     try a Gymnasium environment out against its config; train on it with train --env FILE
   pretrain           make the embedded backbone's weights anew
   bench-sim          render a contact sheet and a clip of each task
 
@@ -35,6 +36,7 @@ COMMANDS: Final = {
     "train": "run:train",
     "eval": "run:evaluate",
     "report": "run:report",
+    "check-env": "run:check_env",
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",
 }

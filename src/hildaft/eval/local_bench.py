@@ -9,9 +9,11 @@ from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner, Metrics
 from hildaft.data.replay import States
 from hildaft.eval.evaluate import EvaluationRecord, evaluate, read_evaluations, write_evaluation
+from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Clock
+from hildaft.teleop.scripted_operator import ScriptedOperator
 from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Robot
 
@@ -50,7 +52,7 @@ class LocalBench:
         folder: Path,
         robot: Robot,
         policy: DualActorPolicy,
-        operator: SimulatedOperator,
+        operator: SimulatedOperator | ScriptedOperator,
         view: ProgressView,
         config: EvaluationConfig,
         *,
@@ -58,10 +60,12 @@ class LocalBench:
         seed: int,
         tasks: tuple[str, ...],
         real_time: bool,
+        step_limit: int = STEP_LIMIT,
     ) -> None:
         self._folder, self._robot, self._policy, self._operator = folder, robot, policy, operator
         self._view, self._config = view, config
         self._preset, self._seed, self._tasks = preset, seed, tasks
+        self._step_limit = step_limit
         self.pacing: Final = Pacing(CONTROL_HZ if real_time else None)
         """Measures the loop; keeps it at 10 Hz in real time."""
 
@@ -104,7 +108,15 @@ class LocalBench:
                 held_out.append(episode)
 
         self._view.stage(f"evaluate ({name})", episodes * len(self._tasks))
-        result = evaluate(self._robot, self._policy, self._tasks, episodes, seed, on_episode=keep)
+        result = evaluate(
+            self._robot,
+            self._policy,
+            self._tasks,
+            episodes,
+            seed,
+            on_episode=keep,
+            step_limit=self._step_limit,
+        )
         states = States.of(held_out, learner.dual_actor.device)
         record = EvaluationRecord(
             name=name,
