@@ -37,9 +37,10 @@ def load_law(name: str) -> Law:
         raise HilDaftError(msg) from error
     law = getattr(module, function, None)
     if not callable(law):
-        there = ", ".join(
-            n for n, v in vars(module).items() if callable(v) and not n.startswith("_")
-        )
+        own = [
+            n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__
+        ]
+        there = ", ".join(own)
         msg = f"environment.operator={name!r}: no function {function!r} there; found {there or 'none'}"
         raise HilDaftError(msg)
     return cast(Law, law)
