@@ -3,9 +3,11 @@
 The server knows no authentication: use it on a trusted network only.
 """
 
+import contextlib
 import http.client
 import json
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -212,25 +214,26 @@ class SerlClient:
     def _exchange(self, route: str, payload: Mapping[str, Any] | None, timeout_s: float) -> bytes:
         deadline = time.monotonic() + timeout_s
         connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
-        # A server that drips would keep each read within its own time-out: this one ends the whole exchange.
-        guard = threading.Timer(timeout_s, _shut, (connection,))
-        guard.daemon = True
-        guard.start()
+        guard: threading.Timer | None = None
         try:
+            connection.connect()
+            # A server that drips would keep each read within its own time-out: this one ends the whole exchange.
+            guard = threading.Timer(timeout_s, _shut, (connection.sock,))
+            guard.daemon = True
+            guard.start()
             headers = {"Content-Type": "application/json"}
             connection.request("POST", route, json.dumps(payload or {}), headers)
-            response = connection.getresponse()
-            body = response.read(_MAX_REPLY_BYTES + 1)
-            status = response.status
-        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-            # AttributeError, ValueError: the guard closed the connection under a read.
+            with contextlib.closing(connection.getresponse()) as response:
+                body, status = response.read(_MAX_REPLY_BYTES + 1), response.status
+        except (OSError, http.client.HTTPException) as error:
             late = time.monotonic() >= deadline - 0.005
             reason = (
                 f"no answer within {timeout_s} s" if late else str(error) or type(error).__name__
             )
             raise self._fault(route, reason) from error
         finally:
-            guard.cancel()
+            if guard is not None:
+                guard.cancel()
             connection.close()
         if time.monotonic() > deadline:
             raise self._fault(route, f"no answer within {timeout_s} s")
@@ -247,14 +250,10 @@ class SerlClient:
         )
 
 
-def _shut(connection: http.client.HTTPConnection) -> None:
-    sock = connection.sock
-    if sock is not None:
-        # shutdown wakes a blocked read; close alone does not.
-        try:
-            sock.shutdown(2)
-        except OSError:
-            return
+def _shut(sock: socket.socket) -> None:
+    # shutdown wakes a blocked read; close alone does not.
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _numbers(reply: Mapping[str, Any], key: str, count: int) -> Numbers:
