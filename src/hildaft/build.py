@@ -20,7 +20,17 @@ from hildaft.algo.checkpoint import read_newest
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner, published_weights
-from hildaft.config import TASKS, RunConfig, read_config, require_name, write_config
+from hildaft.config import (
+    TASKS,
+    RunConfig,
+    read_config,
+    read_yaml,
+    require_name,
+    with_environment,
+    write_config,
+)
+from hildaft.data.episodes import EpisodeStore
+from hildaft.data.lerobot_export import ExportResult, Labels, export_dataset
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.evaluate import Talk, evaluate
 from hildaft.eval.local_bench import LocalBench
@@ -36,6 +46,7 @@ from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.runtime.dataset_import import DatasetMapping, ImportResult, import_dataset
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
 from hildaft.teleop.law import load_law
@@ -43,7 +54,7 @@ from hildaft.teleop.oracle import oracle_action
 from hildaft.teleop.scripted_operator import ScriptedOperator
 from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
 from hildaft.teleop.talk import PHRASES
-from hildaft.types import HilDaftError, Robot
+from hildaft.types import ActionScale, HilDaftError, Robot
 
 PROPRIO_DIM = 2
 """Jaw opening and whether the jaws are commanded closed."""
@@ -287,6 +298,28 @@ def evaluate_run(
             f"  ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)  {mean_length:.1f} steps"
         )
     return "\n".join([*lines, f"  average    {100 * result.success_rate:.1f} %"])
+
+
+def export_run(run: Path, folder: Path) -> ExportResult:
+    """Writes a run's episodes as a LeRobotDataset; raises HilDaftError."""
+    config = read_config(run / "config.yaml")
+    scale = ActionScale() if config.environment is None else config.environment.action_scale
+    labels = Labels(instructions=config.instructions, phrases=PHRASES, action_scale=scale)
+    return export_dataset(EpisodeStore(run / "episodes"), folder, labels)
+
+
+def import_episodes(
+    dataset: Path, folder: Path, mapping: Path | None, environment: Path | None
+) -> ImportResult:
+    """Adds a LeRobotDataset's episodes to an episode folder; raises HilDaftError."""
+    config = RunConfig() if environment is None else with_environment(RunConfig(), environment)
+    meaning = None
+    if mapping is not None:
+        meaning = read_yaml(DatasetMapping, mapping, "docs/datasets.md says how to write one")
+        for task in meaning.tasks.values():
+            require_name("mapping.tasks", task, config.tasks)
+    encoders = build_policy(config, build_encoders(config))
+    return import_dataset(dataset, EpisodeStore(folder), encoders, config.tasks, meaning)
 
 
 def render_bench(folder: Path, robot: Literal["A", "B"], seed: int) -> list[Path]:
