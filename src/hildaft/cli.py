@@ -17,6 +17,10 @@ usage: hildaft COMMAND [...]
   console [RUN]      drive the arm from the browser, alone or beside a run's policy
   record             demonstrations from the browser, or by the simulated operator, each one reviewed
   report RUN...      write report/index.html
+  check-env FILE     try a Gymnasium environment out against its config; train on it with train --env FILE
+  export RUN         write a run's episodes as a LeRobotDataset v3.0; import brings one in
+  inspect DATASET    counts, lengths, success, action ranges, frames and warnings of a dataset
+  convert-pickle F   HIL-SERL and ConRFT demonstrations to safetensors, isolated
   pretrain           make the embedded backbone's weights anew
   bench-sim          render a contact sheet and a clip of each task
 
@@ -39,6 +43,11 @@ COMMANDS: Final = {
     "console": "console:console",
     "record": "console:record",
     "report": "run:report",
+    "check-env": "run:check_env",
+    "export": "datasets:export",
+    "import": "datasets:import_",
+    "inspect": "datasets:inspect",
+    "convert-pickle": "datasets:convert_pickle",
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",
 }
