@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-from common import DIMS, TASKS, Figure, spread, write_out
-from synthetic import random_episode, random_table
-
 import numpy as np
+import torch
 
+from common import DIMS, TASKS, Figure, spread, write_out
 from hildaft.algo.dual_actor import HILDAFT, DualActor
 from hildaft.data.replay import Batch, Replay, TalkTweakBatch
+from synthetic import random_episode, random_table
 
 ROWS = 84
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+
 from common import (
     BATCH,
     DIMS,
@@ -31,14 +32,13 @@ from common import (
     write_out,
 )
 from flops import count
-from loop_learner import LoopLearner
-from reencode import ReencodingLearner
-from synthetic import filled_replay, random_table
-
 from hildaft.algo.dual_actor import HILDAFT, DualActor, DualActorConfig
 from hildaft.algo.training import Learner, TrainingConfig
 from hildaft.data.replay import Replay
 from hildaft.models.critic import CriticConfig
+from loop_learner import LoopLearner
+from reencode import ReencodingLearner
+from synthetic import filled_replay, random_table
 
 WORDS: Final = 64
 HERE: Final = Path(__file__).parent
@@ -227,11 +227,11 @@ def count_faults(members: int) -> dict[str, float]:
     updates = Updates(config, filled_replay(TASKS), TASKS)
     result: dict[str, float] = {}
     for name, run in (("online", updates.online), ("warmup", updates.warmup)):
-        for _ in range(20):
+        for _ in range(10):
             run()
         start = time.thread_time()
-        result[name] = minor_faults(run, 20)
-        result[f"{name}_ms"] = round(50 * (time.thread_time() - start), 2)
+        result[name] = minor_faults(run, 10)
+        result[f"{name}_ms"] = round(100 * (time.thread_time() - start), 2)
     return result
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from reference_critic import ReferenceCritic, reference_of
 from torch import Tensor, nn
 
 from hildaft.algo import losses
@@ -18,6 +17,7 @@ from hildaft.algo.dual_actor import DualActor
 from hildaft.data.replay import Batch, TalkTweakBatch
 from hildaft.models.consistency import sample_primary_noise
 from hildaft.types import ACTION_DIM, COMMAND_COUNT, NULL_COMMAND, RefinementCommand
+from reference_critic import ReferenceCritic, reference_of
 
 
 @dataclass(frozen=True)

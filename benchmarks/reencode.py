@@ -9,13 +9,13 @@ from typing import Final, final
 
 import torch
 import torch.nn.functional as F
-from common import DIMS, TASKS
-from synthetic import random_table
 from torch import Tensor, nn
 
+from common import DIMS, TASKS
 from hildaft.algo.dual_actor import Dims, DualActor
 from hildaft.data.replay import Batch, TalkTweakBatch
 from hildaft.types import COMMAND_COUNT
+from synthetic import random_table
 
 SIDE: Final = 128
 CAMERAS: Final = 2

@@ -9,13 +9,13 @@ from typing import Final
 
 import numpy as np
 import torch
-from common import BATCH, DIMS, TASKS, Figure, interleave, ratio, spread, write_out
-from learner import Updates
-from synthetic import filled_replay
 from torch import Tensor
 
+from common import BATCH, DIMS, TASKS, Figure, interleave, ratio, spread, write_out
 from hildaft.algo.dual_actor import HILDAFT
 from hildaft.data.replay import Replay
+from learner import Updates
+from synthetic import filled_replay
 
 LEROBOT_BYTES: Final = 2 * 3 * 128 * 128 * 4
 """Images of one transition in LeRobot's buffer: float32, next states shared (read in 0.6.1, measured by learner.py)."""

@@ -70,9 +70,16 @@ def table(document: dict[str, Any]) -> str:
     ]
     for name, f in document["figures"].items():
         bar, hoped = BARS.get(name, ("", ""))
-        lines.append(
-            f"| `{name}` | {f['value']:g} | {f['low']:g} - {f['high']:g} | {f['unit']} | {f['against']} | {bar} | {hoped} |"
+        cells = (
+            f"`{name}`",
+            f"{f['value']:g}",
+            f"{f['low']:g} - {f['high']:g}",
+            f["unit"],
+            f["against"],
+            bar,
+            hoped,
         )
+        lines.append(f"| {' | '.join(cells)} |")
     reasons = [extra["skipped"] for extra in document["extra"].values() if extra.get("skipped")]
     if reasons:
         lines += ["", "Not measured:", "", *(f"- {reason}" for reason in reasons)]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from common import DIMS
 from torch import Tensor
 
+from common import DIMS
 from hildaft.data.replay import Replay
 from hildaft.types import COMMAND_COUNT, NULL_COMMAND, Episode, Source
 
@@ -43,13 +43,14 @@ def random_episode(task: str, source: Source, rng: np.random.Generator, steps: i
     )
 
 
-def filled_replay(tasks: Sequence[str], *, capacity: int = 32_768) -> Replay:
-    """Twenty demonstrations and thirty rollouts per task."""
+def filled_replay(tasks: Sequence[str], *, capacity: int = 32_768, episodes: int = 50) -> Replay:
+    """Two fifths demonstrations, three fifths rollouts, of each task."""
     replay = Replay(tasks, DIMS, discount=0.97, capacity=capacity)
     rng = np.random.default_rng(0)
     for task in tasks:
-        for number in range(50):
-            replay.add_episode(random_episode(task, "demo" if number < 20 else "online", rng))
+        for number in range(episodes):
+            source = "demo" if 5 * number < 2 * episodes else "online"
+            replay.add_episode(random_episode(task, source, rng))
     return replay
 
 

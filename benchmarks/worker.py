@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import TASKS, Figure, launched, write_out
-from learner import Updates
-from synthetic import filled_replay
 
+from common import TASKS, Figure, launched, write_out
 from hildaft.algo.dual_actor import HILDAFT
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.build import build_encoders, build_policy
@@ -25,7 +23,9 @@ from hildaft.config import PRESETS
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.runtime.interaction import LoopTiming, Pacing, run_episode
-from hildaft.types import Action, NULL_COMMAND, RefinementCommand, Tweak
+from hildaft.types import NULL_COMMAND, Action, RefinementCommand, Tweak
+from learner import Updates
+from synthetic import filled_replay
 
 COMMAND = RefinementCommand((1, 0, -1))
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from loop_learner import LoopLearner
-from reference_critic import reference_of
 from torch import Tensor, nn
 
 from hildaft.algo.dual_actor import HILDAFT, PAPER, Dims, DualActor, DualActorConfig
 from hildaft.data.replay import Batch, TalkTweakBatch
 from hildaft.models.critic import CriticConfig
+from loop_learner import LoopLearner
+from reference_critic import reference_of
 
 TASKS = ("upright", "pick", "assemble")
 DIMS = Dims(h=6, features=9, proprio=2)
