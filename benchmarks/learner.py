@@ -1,8 +1,7 @@
-"""The learner's updates: against loops, against re-encoding, against LeRobot's SAC, and against the arithmetic floor.
+"""The learner's updates: against loops, re-encoding and the arithmetic floor, for more tasks, in page faults.
 
-`python benchmarks/learner.py [--rounds 9] [--lerobot-python PATH]` prints JSON. Everything that is compared takes turns
-within one run, on one thread, and counts CPU time. Without --lerobot-python, the interpreter of an environment where
-`lerobot` is installed, that comparison is left out.
+`python benchmarks/learner.py [--rounds 9]` prints JSON. Everything that is compared takes turns within one run, on one
+thread, and counts CPU time.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -41,7 +39,6 @@ from reencode import ReencodingLearner
 from synthetic import filled_replay, random_table
 
 WORDS: Final = 64
-HERE: Final = Path(__file__).parent
 
 
 class Updates:
@@ -144,46 +141,6 @@ def against_reencoding(rounds: int, figures: dict[str, Figure], extra: dict[str,
     extra["reencode_s"] = spread(times["reencode"], "s", "").value
 
 
-def against_lerobot(
-    python: Path, rounds: int, figures: dict[str, Figure], extra: dict[str, Any]
-) -> str | None:
-    """LeRobot's SAC in its own process, in turn with ours; the reason where it cannot run."""
-    updates = Updates(HILDAFT, filled_replay(TASKS), TASKS)
-    rows = updates.rows * len(TASKS)
-    with subprocess.Popen(
-        [str(python), str(HERE / "lerobot_sac.py"), str(rows)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**launched(), "HF_HUB_OFFLINE": "1"},
-    ) as peer:
-        assert peer.stdin is not None
-        assert peer.stdout is not None
-        assert peer.stderr is not None
-        described = peer.stdout.readline()
-        if not described:
-            return f"lerobot: {peer.stderr.read().strip().splitlines()[-1]}"
-        extra["lerobot"] = json.loads(described)
-        ours: list[float] = []
-        theirs: list[float] = []
-        for _ in range(rounds):
-            # One of theirs lasts as long as a hundred of ours: the median of ten stands for these.
-            times = interleave({"ours": updates.online}, 10, discard=1)["ours"]
-            ours.append(spread(times, "s", "").value)
-            peer.stdin.write("update\n")
-            peer.stdin.flush()
-            theirs.append(float(peer.stdout.readline()))
-        peer.stdin.close()
-    figures["learner.online_vs_lerobot"] = ratio(
-        theirs,
-        ours,
-        "LeRobot's SAC update with its default encoder, two 128x128 cameras, same number of rows",
-    )
-    extra["lerobot_s"] = spread(theirs, "s", "").value
-    return None
-
-
 def task_scaling(rounds: int, figures: dict[str, Figure]) -> None:
     """The online update at fixed B for more and more tasks."""
     updates: dict[str, Callable[[], object]] = {}
@@ -239,7 +196,6 @@ def main() -> None:
     """Prints the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--lerobot-python", type=Path)
     parser.add_argument("--count-faults", type=int, metavar="E", help="only that; used by itself")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -252,11 +208,6 @@ def main() -> None:
     task_scaling(max(3, arguments.rounds // 2), figures)
     page_faults(figures, extra)
     against_reencoding(3, figures, extra)
-    skipped = "lerobot: name the interpreter of its environment with --lerobot-python"
-    if arguments.lerobot_python is not None:
-        skipped = against_lerobot(arguments.lerobot_python, 3, figures, extra)
-    if skipped:
-        extra["skipped"] = skipped
     write_out(figures, extra)
 
 

@@ -1,7 +1,7 @@
 """One SAC update of LeRobot per line read from stdin; prints what it runs, then CPU seconds per update.
 
-Run by `learner.py` with the interpreter of an environment where `lerobot` (0.6) is installed. The setting is its
-default convolutional encoder, trained and shared by actor and critics, two 3x128x128 cameras, DrQ shifts, half the
+Run by `against_lerobot.py` with the interpreter of an environment where `lerobot` (0.6) is installed. The setting is
+its default convolutional encoder, trained and shared by actor and critics, two 3x128x128 cameras, DrQ shifts, half the
 rows from the offline buffer. Its frozen ResNet-10 is left out: it needs a download and costs a little more.
 """
 

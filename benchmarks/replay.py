@@ -18,7 +18,7 @@ from learner import Updates
 from synthetic import filled_replay
 
 LEROBOT_BYTES: Final = 2 * 3 * 128 * 128 * 4
-"""Images of one transition in LeRobot's buffer: float32, next states shared (read in 0.6.1, measured by learner.py)."""
+"""Images of one transition in LeRobot's buffer: float32, next states shared (0.6.1; against_lerobot.py measures it)."""
 
 
 def bytes_per_transition(replay: Replay) -> float:

@@ -17,7 +17,15 @@ from common import ROOT, commit, launched, machine
 
 HERE: Final = Path(__file__).parent
 LIMIT_S: Final = 900
-BENCHMARKS: Final = ("learner", "replay", "worker", "sim_cost", "publish", "gpu")
+BENCHMARKS: Final = (
+    "learner",
+    "against_lerobot",
+    "replay",
+    "worker",
+    "sim_cost",
+    "publish",
+    "gpu",
+)
 
 BARS: Final[dict[str, tuple[str, str]]] = {
     "learner.online_vs_reencode": (">= 60", "150"),
@@ -107,7 +115,7 @@ def main() -> None:
         document["figures"], document["extra"] = kept["figures"], kept["extra"]
     for name in arguments.only:
         options = ()
-        if name == "learner" and arguments.lerobot_python:
+        if name == "against_lerobot" and arguments.lerobot_python:
             options = ("--lerobot-python", str(arguments.lerobot_python))
         print(f"{name} ...", file=sys.stderr, flush=True)
         result = run_one(name, options)
