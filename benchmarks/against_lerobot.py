@@ -1,8 +1,8 @@
 """Our online update against LeRobot's SAC update, which runs in a Python of its own and makes one update when told to.
 
 `python benchmarks/against_lerobot.py --lerobot-python PATH` prints JSON; PATH is the interpreter of an environment
-where `lerobot` is installed. LeRobot runs as it is shipped, and once more with our launcher's allocator setting, which helps
-it too.
+where `lerobot` is installed. LeRobot runs as it is shipped, and once more with our launcher's allocator setting,
+which helps it too.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main() -> None:
     """Prints the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lerobot-python", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.lerobot_python is None:
