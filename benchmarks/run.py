@@ -119,8 +119,10 @@ def main() -> None:
             options = ("--lerobot-python", str(arguments.lerobot_python))
         print(f"{name} ...", file=sys.stderr, flush=True)
         result = run_one(name, options)
+        for old in document["extra"].get(name, {}).get("figures", ()):
+            document["figures"].pop(old, None)
         document["figures"] |= result["figures"]
-        document["extra"][name] = result["extra"]
+        document["extra"][name] = {"figures": list(result["figures"]), **result["extra"]}
         arguments.out.mkdir(parents=True, exist_ok=True)
         # Written after each: a run that is cut short still counts.
         target.write_text(json.dumps(document, indent=1) + "\n")
