@@ -26,12 +26,14 @@ usage: hildaft COMMAND [...]
 
 `hildaft COMMAND --help` explains a command."""
 
-# glibc gives each large tensor fresh pages and takes them back; keeping them makes the learner faster. Neither this
-# nor the thread counts can be set from inside a process that has started, so `main` starts itself once more.
+# glibc gives each large tensor fresh pages and takes them back; keeping them, and asking for large ones, makes the
+# learner faster (docs/performance.md). Neither this nor the thread counts can be set from inside a process that has
+# started, so `main` starts itself once more.
 LAUNCH_ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
     "MALLOC_TOP_PAD_": str(1 << 26),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "OMP_NUM_THREADS": "1",
     "LP_NUM_THREADS": "0",
 }
