@@ -15,9 +15,11 @@ import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from playwright.sync_api import sync_playwright
+from jaxtyping import Float
+from playwright.sync_api import Page, sync_playwright
 
 from hildaft.console.charts import Charts
 from hildaft.console.serving import ServingConfig, serve
@@ -26,7 +28,14 @@ from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.runtime.interaction import Pacing, run_episode
 from hildaft.seating import seat
 from hildaft.teleop.browser import SeatConfig
-from hildaft.types import CONTROL_HZ
+from hildaft.types import (
+    CONTROL_HZ,
+    Action,
+    Encoded,
+    Observation,
+    RefinementCommand,
+    StepResult,
+)
 
 LISTEN = """window.downs = [];
 document.addEventListener("keydown", event => {
@@ -40,22 +49,22 @@ class StillPolicy:
     version = 0
     encoder_hash = ""
 
-    def encode(self, observation, task):
+    def encode(self, observation: Observation, task: str) -> Encoded:
         return NoEncoders().encode(observation, task)
 
-    def act(self, encoded, command):
+    def act(self, encoded: Encoded, command: RefinementCommand) -> Action:
         action = np.zeros(7, np.float32)
         action[6] = -1.0
         return action
 
 
-def robot_loop(ready, stop, shared):
+def robot_loop(ready: threading.Event, stop: threading.Event, shared: dict[str, Any]) -> None:
     bolt = BoltRobot("A")
     try:
         seated = seat(bolt, "policy", SeatConfig(), stop)
         step = seated.robot.step
 
-        def timed(action):
+        def timed(action: Action) -> StepResult:
             shared["steps"].append((time.time(), bool(action[0] > 0)))
             return step(action)
 
@@ -80,7 +89,9 @@ def robot_loop(ready, stop, shared):
         bolt.close()
 
 
-def press_keys(page, presses, rng):
+def press_keys(
+    page: Page, presses: int, rng: np.random.Generator
+) -> tuple[list[float], list[float]]:
     for _ in range(presses):
         page.wait_for_timeout(int(rng.uniform(700, 900)))
         page.keyboard.down("w")
@@ -90,7 +101,9 @@ def press_keys(page, presses, rng):
     return page.evaluate("downs"), [float(word) for word in rates if "." in word]
 
 
-def latencies_ms(downs_ms, steps):
+def latencies_ms(
+    downs_ms: list[float], steps: list[tuple[float, bool]]
+) -> Float[np.ndarray, "k 2"]:
     """Per press: time to the first step that moves, and steps begun in between that did not."""
     result = []
     for down_ms in downs_ms:
@@ -101,7 +114,7 @@ def latencies_ms(downs_ms, steps):
     return np.array(result)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--presses", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -112,18 +125,20 @@ def main():
     loop.start()
     ready.wait()
     try:
-        with serve({"A": shared["station"]}, Charts(), ServingConfig(port=0)) as address:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(
-                    executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-                )
-                page = browser.new_page(viewport={"width": 1440, "height": 900})
-                page.add_init_script(LISTEN)
-                page.goto(address)
-                page.wait_for_selector("body.seated")
-                rng = np.random.default_rng(given.seed)
-                downs, rates = press_keys(page, given.presses, rng)
-                browser.close()
+        with (
+            serve({"A": shared["station"]}, Charts(), ServingConfig(port=0)) as address,
+            sync_playwright() as playwright,
+        ):
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.add_init_script(LISTEN)
+            page.goto(address)
+            page.wait_for_selector("body.seated")
+            rng = np.random.default_rng(given.seed)
+            downs, rates = press_keys(page, given.presses, rng)
+            browser.close()
     finally:
         shared["station"].operator.mark("stop")
         loop.join()
