@@ -212,7 +212,7 @@ def test_files_that_are_not_there_and_ports_that_are_none_are_refused(tmp_path):
 def test_a_port_in_use_is_one_clear_line(live):
     port = int(live.origin.rpartition(":")[2])
     with (
-        pytest.raises(HilDaftError, match=r"--port"),
+        pytest.raises(HilDaftError, match=r"--serving.port"),
         serve({"spot": live.station}, Charts(), ServingConfig(port=port)),
     ):
         pass

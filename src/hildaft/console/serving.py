@@ -50,8 +50,8 @@ class ServingConfig:
                 raise HilDaftError(msg)
         if not self.is_loopback and self.tls_cert is None and not self.insecure:
             msg = (
-                f"console host={self.host!r}: without TLS only the loopback (127.0.0.1) is allowed; give --tls-cert"
-                " and --tls-key, use an SSH tunnel, or add --insecure if everyone on the network may move the robot"
+                f"console host={self.host!r}: without TLS only the loopback (127.0.0.1) is allowed; give --serving.tls-cert"
+                " and --serving.tls-key, use an SSH tunnel, or add --serving.insecure if everyone on the network may move the robot"
             )
             raise HilDaftError(msg)
 
@@ -129,8 +129,8 @@ def _listen(config: ServingConfig) -> socket.socket:
     except OSError as error:
         listener.close()
         msg = (
-            f"console {config.host}:{config.port}: {error.strerror or error}; name another with --port (0 takes a"
-            " free one) or --host"
+            f"console {config.host}:{config.port}: {error.strerror or error}; name another with --serving.port (0 takes"
+            " a free one) or --serving.host"
         )
         raise HilDaftError(msg) from error
     return listener

@@ -18,8 +18,8 @@ export function drawChart(svg, lines, { share = false, log = false, unit = "", e
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${w} ${h}`);
   const all = lines.flatMap(line => line.points).filter(p => !log || p[1] > 0);
-  if (all.length < 2) {
-    svg.append(node("text", { x: 0, y: h / 2 }, empty));
+  if (!all.length) {
+    svg.append(node("text", { x: w / 2, y: h / 2 + 4, "text-anchor": "middle" }, empty));
     return;
   }
   const left = share ? 30 : 34, bottom = 14, top = 5;
@@ -36,7 +36,7 @@ export function drawChart(svg, lines, { share = false, log = false, unit = "", e
       svg.append(node("text", { x: left - 5, y: py(y) + 3.5, "text-anchor": "end" }, text));
     }
   }
-  svg.append(node("text", { x: left, y: h - 1 }, short(x0)));
+  if (x1 > x0) svg.append(node("text", { x: left, y: h - 1 }, short(x0)));
   svg.append(node("text", { x: w - 2, y: h - 1, "text-anchor": "end" }, `${short(x1)} ${unit}`));
   for (const { points, colour } of lines) {
     const usable = points.filter(p => !log || p[1] > 0);

@@ -1,0 +1,183 @@
+"""Demonstrations: on disk before anybody judges them, judged on the page, and nothing lost in between."""
+
+import threading
+
+import numpy as np
+import pytest
+from live import TOKEN, EndlessRobot, Live, ObedientPolicy
+
+from hildaft.console.charts import Charts
+from hildaft.console.feed import Feed, WatchedRobot
+from hildaft.console.serving import ServingConfig, serve
+from hildaft.console.sessions import Demonstrator, Recording, person, record
+from hildaft.console.station import Station
+from hildaft.data.episodes import EpisodeStore
+from hildaft.runtime.interaction import Pacing
+from hildaft.teleop.browser import BrowserOperator
+from hildaft.teleop.phrases import parse_phrase
+from hildaft.teleop.talk import OperatorFrame
+from hildaft.types import StepResult
+
+
+class ShortRobot(EndlessRobot):
+    """Ends after some steps, successfully."""
+
+    def __init__(self, limit=6):
+        super().__init__()
+        self.limit = limit
+
+    def reset(self, task, seed):
+        self.count = 0
+        return super().reset(task, seed)
+
+    def step(self, action):
+        self.count += 1
+        ends = self.count == self.limit
+        result = super().step(action)
+        return StepResult(result.observation, float(ends), terminated=ends, truncated=False)
+
+
+def forward(rest_every=3):
+    """Demonstrates forward motion and rests now and then."""
+    count = iter(range(10_000))
+
+    def demonstrate():
+        action = np.zeros(7, np.float32)
+        action[0], action[6] = 0.5 * bool((next(count) + 1) % rest_every), -1.0
+        return action
+
+    return demonstrate
+
+
+def shown(folder, judge, *, wanted=3, tasks=("reach",), stop=None, robot=None):
+    demonstrator = Demonstrator(begin=lambda task, seed: None, demonstrate=forward(), judge=judge)
+    recording = Recording(folder)
+    finished = record(
+        robot or ShortRobot(),
+        ObedientPolicy(),
+        demonstrator,
+        recording,
+        tasks,
+        wanted,
+        lambda task, attempt: 100 + attempt,
+        stop or threading.Event(),
+        pacing=Pacing(),
+        on_progress=lambda task, kept, episode: None,
+    )
+    return finished, recording
+
+
+def test_what_is_kept_is_stored_without_rest_and_what_is_refused_is_set_aside(tmp_path):
+    verdicts = iter([True, False, True, True])
+    finished, recording = shown(tmp_path, lambda episode: next(verdicts))
+    assert finished
+    assert [s.seed for s in recording.kept.summaries()] == [100, 102, 103]
+    assert len(EpisodeStore(tmp_path / "discarded")) == 1
+    assert recording.pending() == []
+    for _, episode in recording.kept.iterate():
+        # Two of the six steps rested; the last one rests too, but carries the success.
+        assert len(episode) == 5
+        assert episode.success
+        assert (episode.executed_action[:-1, 0] != 0).all()
+    assert "3 demonstrations" in recording.summary()
+    assert "discarded 1" in recording.summary()
+
+
+def test_a_crash_before_the_verdict_loses_no_episode(tmp_path):
+    def crash(episode):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shown(tmp_path, crash)
+    judged = []
+
+    def keep(episode):
+        judged.append(episode.seed)
+        return True
+
+    finished, recording = shown(tmp_path, keep)
+    assert finished
+    # The one that was waiting comes first, and its scene is not shown again.
+    assert judged == [100, 101, 102]
+    assert recording.count("reach") == 3
+
+
+def test_a_crash_while_an_episode_moves_makes_no_second_copy(tmp_path):
+    _, recording = shown(tmp_path, lambda episode: None, wanted=1, stop=stopped_after(1))
+    [(index, episode)] = recording.pending()
+    # As if killed after the kept copy was written and before the pending one was removed.
+    recording.kept.append(episode)
+    again = Recording(tmp_path)
+    assert again.pending() == []
+    assert again.count("reach") == 1
+    assert index == 0
+
+
+def stopped_after(checks):
+    """An event that is set once it was looked at so often."""
+
+    class Counted(threading.Event):
+        def __init__(self):
+            super().__init__()
+            self.left = checks
+
+        def is_set(self):
+            self.left -= 1
+            return self.left < -1
+
+    return Counted()
+
+
+def test_a_person_drives_looks_and_keeps_on_the_page(tmp_path, open_page):
+    robot, feed, stop, charts = EndlessRobot(), Feed(), threading.Event(), Charts()
+    watched = WatchedRobot(robot, feed, guides=robot.guides, view=robot)
+    operator = BrowserOperator(lambda: watched.jaws_closed, look=watched.look, stop=stop)
+    station = Station(
+        "spot", "record", feed, operator, OperatorFrame(), parse_phrase, {"reach": "bring the spot"}
+    )
+    recording = Recording(tmp_path)
+
+    def run():
+        record(
+            watched,
+            ObedientPolicy(),
+            person(station, stop),
+            recording,
+            ("reach",),
+            1,
+            lambda task, attempt: attempt,
+            stop,
+            pacing=Pacing(10.0),
+            on_progress=lambda task, kept, episode: None,
+        )
+
+    loop = threading.Thread(target=run)
+    with serve({"spot": station}, charts, ServingConfig(port=0), token=TOKEN) as address:
+        live = Live(address, robot, station, [], charts, stop)
+        loop.start()
+        try:
+            page = open_page(address)
+            page.wait_for_selector("body[data-control=hold]")
+            assert robot.steps == []
+            for verdict, kept in (("n", 0), ("y", 1)):
+                before = len(robot.steps)
+                page.keyboard.down("w")
+                live.wait(lambda before=before: len(robot.steps) >= before + 4)
+                page.keyboard.up("w")
+                page.keyboard.press("y")
+                page.wait_for_selector("#review:not([hidden])")
+                assert "successful" in page.inner_text("#reviewtext")
+                page.wait_for_function("() => +document.getElementById('scrub').value >= 3")
+                # It is on disk while the person is still looking.
+                assert len(recording.pending()) == 1
+                page.keyboard.press(verdict)
+                live.wait(lambda: recording.pending() == [])
+                assert recording.count("reach") == kept
+            loop.join(10.0)
+            assert not loop.is_alive()
+        finally:
+            operator.mark("stop")
+            loop.join(10.0)
+    episode = recording.kept.read(recording.kept.indices[0])
+    assert episode.success
+    assert (episode.executed_action[:, 0] > 0).all()
