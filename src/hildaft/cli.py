@@ -16,6 +16,7 @@ usage: hildaft COMMAND [...]
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   report RUN...      write report/index.html
   pretrain           make the embedded backbone's weights anew
+  doctor             is this machine ready? --teleop: devices, permissions, live axes, rate, latency
   bench-sim          render a contact sheet and a clip of each task
 
 `hildaft COMMAND --help` explains a command."""
@@ -37,6 +38,7 @@ COMMANDS: Final = {
     "report": "run:report",
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",
+    "doctor": "doctor:doctor",
 }
 """Command name to module and function under `hildaft.commands`."""
 
