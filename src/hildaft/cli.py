@@ -16,6 +16,7 @@ usage: hildaft COMMAND [...]
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   report RUN...      write report/index.html
   pretrain           make the embedded backbone's weights anew
+  talk [TEXT]        show how typed or spoken words are understood; nothing moves
   doctor             is this machine ready? --teleop: devices, permissions, live axes, rate, latency
   bench-sim          render a contact sheet and a clip of each task
 
@@ -39,6 +40,7 @@ COMMANDS: Final = {
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",
     "doctor": "doctor:doctor",
+    "talk": "talk:talk",
 }
 """Command name to module and function under `hildaft.commands`."""
 
