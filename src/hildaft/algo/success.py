@@ -229,17 +229,24 @@ def _calibrate(
 def _choose_threshold(
     network: SuccessNetwork, episodes: Sequence[LabelledEpisode], config: SuccessConfig
 ) -> float:
-    """The lowest threshold whose announcements are true often enough on the calibration episodes."""
-    best, best_precision = 0.999, -1.0
-    candidates = np.concatenate([np.linspace(0.05, 0.95, 19), [0.97, 0.98, 0.99, 0.995, 0.999]])
-    for threshold in candidates:
-        tried = TaskClassifier(network=network, threshold=float(threshold), streak=config.streak)
-        outcome = judge(tried, episodes, config)
-        if outcome.precision >= config.precision:
-            return float(threshold)
-        if outcome.precision > best_precision:
-            best, best_precision = float(threshold), outcome.precision
-    return best
+    """The threshold that misses least among those whose announcements are true often enough.
+
+    The middle one of several that are equal: the edge of what few episodes allow is no safe place. Where none is
+    good enough, the one that errs least.
+    """
+    tried: list[tuple[float, Judgement]] = []
+    for threshold in (*np.linspace(0.05, 0.95, 19), 0.97, 0.98, 0.99, 0.995, 0.999):
+        candidate = TaskClassifier(
+            network=network, threshold=float(threshold), streak=config.streak
+        )
+        tried.append((float(threshold), judge(candidate, episodes, config)))
+    good = [entry for entry in tried if entry[1].precision >= config.precision]
+    if not good:
+        fewest = min(entry[1].false for entry in tried)
+        good = [entry for entry in tried if entry[1].false == fewest]
+    most = max(entry[1].true for entry in good)
+    equal = [threshold for threshold, outcome in good if outcome.true == most]
+    return equal[len(equal) // 2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
