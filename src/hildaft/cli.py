@@ -22,6 +22,9 @@ usage: hildaft COMMAND [...]
   inspect DATASET    counts, lengths, success, action ranges, frames and warnings of a dataset
   convert-pickle F   HIL-SERL and ConRFT demonstrations to safetensors, isolated
   pretrain           make the embedded backbone's weights anew
+  train-success RUN  train a classifier that sees success, for robots without a simulator
+  talk [TEXT]        show how typed or spoken words are understood; nothing moves
+  doctor             is this machine ready? --teleop: devices, permissions, live axes, rate, latency
   bench-sim          render a contact sheet and a clip of each task
 
 `hildaft COMMAND --help` explains a command."""
@@ -52,6 +55,9 @@ COMMANDS: Final = {
     "convert-pickle": "datasets:convert_pickle",
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",
+    "doctor": "doctor:doctor",
+    "talk": "talk:talk",
+    "train-success": "train_success:train_success",
 }
 """Command name to module and function under `hildaft.commands`."""
 

@@ -133,6 +133,11 @@ class DeviceOperator:
         self._grip = np.float32(-1.0)
 
     @property
+    def frame(self) -> OperatorFrame:
+        """Where forward, left and up are for the operator."""
+        return self._config.frame
+
+    @property
     def hand(self) -> Hand:
         """Who has the robot."""
         return self._hand
@@ -166,8 +171,9 @@ class DeviceOperator:
         if self.fault or reading.age_s > self._config.silence_s:
             return rest
         zone = self._config.dead_zone
-        size = np.clip((np.abs(reading.axes) - zone) / (1.0 - zone), 0.0, 1.0)
-        return (np.sign(reading.axes) * size).astype(np.float32)
+        pushed = np.clip(reading.axes, -1.0, 1.0)
+        size = np.maximum(np.abs(pushed) - zone, 0.0) / (1.0 - zone)
+        return (np.sign(pushed) * size).astype(np.float32)
 
     def _update_hand(self, reading: Reading, axes: Float32[np.ndarray, "6"]) -> None:
         config, now = self._config, self._clock()

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, final, runtime_checkable
 
@@ -123,8 +124,8 @@ class SpaceMouse:
         self._reported_s = -np.inf
         self._looked_s = clock()
         self._lost_s = -np.inf
-        self.reports = 0
-        """Reports received so far."""
+        self.arrivals_s: Final = deque[float](maxlen=100_000)
+        """When each report came, on the clock."""
         self._thread = threading.Thread(target=self._run, name="spacemouse", daemon=True)
         if threaded:
             self._thread.start()
@@ -191,7 +192,7 @@ class SpaceMouse:
                 open=bool(buttons[1]),
             )
             self._reported_s = self._looked_s = self._clock()
-            self.reports += 1
+            self.arrivals_s.append(self._reported_s)
 
     def _lose(self, cap: Cap, error: Exception) -> None:
         with contextlib.suppress(Exception):
