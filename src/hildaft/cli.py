@@ -16,6 +16,7 @@ usage: hildaft COMMAND [...]
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   report RUN...      write report/index.html
   pretrain           make the embedded backbone's weights anew
+  train-success RUN  train a classifier that sees success, for robots without a simulator
   talk [TEXT]        show how typed or spoken words are understood; nothing moves
   doctor             is this machine ready? --teleop: devices, permissions, live axes, rate, latency
   bench-sim          render a contact sheet and a clip of each task
@@ -41,6 +42,7 @@ COMMANDS: Final = {
     "bench-sim": "run:bench_sim",
     "doctor": "doctor:doctor",
     "talk": "talk:talk",
+    "train-success": "train_success:train_success",
 }
 """Command name to module and function under `hildaft.commands`."""
 
