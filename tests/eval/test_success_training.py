@@ -4,7 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hildaft.algo.success import SuccessConfig, read_classifier
+from hildaft.algo.success import (
+    LabelledEpisode,
+    SuccessConfig,
+    read_classifier,
+    split_episodes,
+)
 from hildaft.data.episode_builder import EpisodeBuilder
 from hildaft.data.episodes import EpisodeStore
 from hildaft.eval.success_training import read_queue, render_reports, train_success
@@ -46,40 +51,43 @@ def write_episode(
     store.append(builder.build(label_tweaks))
 
 
-def make_run(folder: Path, *, mislabelled: int = 2, encoders: tuple[str, ...] = ("abc",)) -> Path:
+def make_run(folder: Path, *, unpressed: int = -1, encoders: tuple[str, ...] = ("abc",)) -> Path:
+    """Every other episode succeeds; in `unpressed` the task was done and nobody pressed the key."""
     rng = np.random.default_rng(0)
     store = EpisodeStore(folder / "episodes")
     for number in range(30):
-        done = number % 2 == 0
-        # The last episodes were done, and the key was never pressed.
-        missed = number >= 30 - 2 * mislabelled and done
+        success = number % 2 == 0
+        looks_done = success or number == unpressed
         encoder = encoders[number % len(encoders)]
-        write_episode(store, rng, success=done and not missed, looks_done=done, encoder=encoder)
+        write_episode(store, rng, success=success, looks_done=looks_done, encoder=encoder)
     return folder
 
 
+def held_out_failure() -> int:
+    nothing = np.zeros((1, 1), np.float32)
+    episodes = [LabelledEpisode(n, nothing, n % 2 == 0) for n in range(30)]
+    return next(e.index for e in split_episodes(episodes, CONFIG.seed)["test"] if not e.success)
+
+
 def test_a_run_gets_a_classifier_figures_and_a_queue_that_the_person_can_answer(tmp_path) -> None:
-    run = make_run(tmp_path / "run", mislabelled=4)
+    unpressed = held_out_failure()
+    run = make_run(tmp_path / "run", unpressed=unpressed)
     [report] = train_success(run, CONFIG)
     assert report.episodes == 30
-    assert 5 <= report.test.episodes <= 7
-    assert report.test.recall >= 0.8
+    assert report.test.recall == 1.0
+    assert report.test.false == 1
     assert "pick" in render_reports([report])
     assert read_classifier(run / "success/classifier.safetensors").encoder_hash == "abc"
     assert json.loads((run / "success/report.json").read_text())["tasks"][0]["task"] == "pick"
     queue = run / "success/disagreements.jsonl"
-    doubts = read_queue(queue)
-    assert doubts
-    assert all(doubt.labelled == "failure" for doubt in doubts)
-    answered = [
-        {**json.loads(line), "verdict": "success"} for line in queue.read_text().splitlines()
-    ]
-    queue.write_text("".join(json.dumps(entry) + "\n" for entry in answered))
-    train_success(run, CONFIG)
-    # Answers stay, and none of what was answered is asked again.
-    after = read_queue(queue)
-    assert {d.episode for d in after if d.verdict} == {d.episode for d in doubts}
-    assert not {d.episode for d in after if not d.verdict} & {d.episode for d in doubts}
+    [doubt] = read_queue(queue)
+    assert (doubt.episode, doubt.labelled, doubt.classifier) == (unpressed, "failure", "false")
+    answer = {**json.loads(queue.read_text()), "verdict": "success"}
+    queue.write_text(json.dumps(answer) + "\n")
+    [report] = train_success(run, CONFIG)
+    # The answer is obeyed and stays.
+    assert report.test.false == 0
+    assert [d.verdict for d in read_queue(queue) if d.episode == unpressed] == ["success"]
 
 
 def test_bad_runs_and_bad_queues_are_one_line(tmp_path) -> None:
