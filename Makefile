@@ -21,6 +21,6 @@ check: $(READY)
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
 
+# Set LEROBOT_PYTHON to an interpreter that can import lerobot to compare with its SAC too.
 bench: $(READY)
-	$(PY) benchmarks/sim.py cost --steps 100 --out runs/bench/sim_cost.json
-	$(PY) benchmarks/learner.py --rounds 5
+	$(PY) benchmarks/run.py $(if $(LEROBOT_PYTHON),--lerobot-python $(LEROBOT_PYTHON))

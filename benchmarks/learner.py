@@ -1,295 +1,214 @@
-"""Times the learner's updates against a plain loop over tasks and ensemble members.
+"""The learner's updates: against loops, re-encoding and the arithmetic floor, for more tasks, in page faults.
 
-Prints JSON. Variants are interleaved in one process, on one thread; figures are medians of process CPU time in
-milliseconds, which a busy machine disturbs less than wall time.
-`python benchmarks/learner.py --rounds 15`
+`python benchmarks/learner.py [--rounds 9]` prints JSON. Everything that is compared takes turns within one run, on one
+thread, and counts CPU time.
 """
 
 import argparse
-import copy
 import json
-import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "models"))
-
-from reference_critic import ReferenceCritic, reference_of
-
-from hildaft.algo import losses
-from hildaft.algo.dual_actor import HILDAFT, Dims, DualActor, DualActorConfig
-from hildaft.data.replay import Batch, TalkTweakBatch
-from hildaft.models.consistency import sample_primary_noise
+from common import (
+    BATCH,
+    DIMS,
+    SGEMM_FLOPS,
+    TASKS,
+    Figure,
+    interleave,
+    launched,
+    minor_faults,
+    ratio,
+    sgemm_seconds_per_flop,
+    spread,
+    write_out,
+)
+from flops import count
+from hildaft.algo.dual_actor import HILDAFT, DualActor, DualActorConfig
+from hildaft.algo.training import Learner, TrainingConfig
+from hildaft.data.replay import Replay
 from hildaft.models.critic import CriticConfig
-from hildaft.types import ACTION_DIM, COMMAND_COUNT, NULL_COMMAND, RefinementCommand
+from loop_learner import LoopLearner
+from reencode import ReencodingLearner
+from synthetic import filled_replay, random_table
 
-TASKS: Final = ("upright", "pick", "assemble")
-ROWS: Final = 86
-DIMS: Final = Dims(h=128, features=160, proprio=2)
-
-
-@dataclass(frozen=True)
-class LoopLearner:
-    """The same updates, written the plain way.
-
-    One module per member, a loop over members, tasks and sampled actions, default Adam, and critic
-    gradients that the actors' losses compute and nobody uses.
-    """
-
-    twin: DualActor
-    critics: Sequence[Sequence[ReferenceCritic]]
-    targets: Sequence[Sequence[ReferenceCritic]]
-    critic_adam: Sequence[torch.optim.Adam]
-    primary_adam: torch.optim.Adam
-    refinement_adam: torch.optim.Adam
-
-    @staticmethod
-    def like(twin: DualActor) -> "LoopLearner":
-        """A loop learner with the twin's critics, sharing its actors."""
-        config = twin.config.critic
-        critics = [
-            [reference_of(twin.critics, config, task, member) for member in range(config.members)]
-            for task in range(len(TASKS))
-        ]
-        return LoopLearner(
-            twin=twin,
-            critics=critics,
-            targets=copy.deepcopy(critics),
-            critic_adam=[
-                torch.optim.Adam([p for member in task for p in member.parameters()], lr=3e-4)
-                for task in critics
-            ],
-            primary_adam=torch.optim.Adam(twin.actors.primary.parameters(), lr=3e-4),
-            refinement_adam=torch.optim.Adam(twin.actors.refinement.parameters(), lr=3e-4),
-        )
-
-    def update_critics(self, batch: Batch, *, warmup: bool) -> None:
-        """Bellman, and in the warm-up Cal-QL, task by task."""
-        config, actors = self.twin.config, self.twin.actors
-        for task, members in enumerate(self.critics):
-            features = actors.normalisation.standardise_features(batch.features[task])
-            next_features = actors.normalisation.standardise_features(batch.next_features[task])
-            proprio, next_proprio = batch.proprio[task], batch.next_proprio[task]
-            with torch.no_grad():
-                following = self._sample(
-                    batch.next_h[task], batch.next_features[task], next_proprio
-                )
-                next_q = [t(next_features, next_proprio, following) for t in self.targets[task]]
-                least = torch.stack(next_q).amin(dim=0)
-                target = batch.reward[task] + config.discount * batch.not_terminal[task] * least
-                target = target.clamp(0.0, config.max_return)
-            loss = torch.zeros(())
-            sampled = self._calql_actions(batch, task) if warmup else []
-            for member in members:
-                q_value = member(features, proprio, batch.action[task])
-                loss = loss + (q_value - target).square().mean() / len(members)
-                if not warmup:
-                    continue
-                values = [member(features, proprio, action) for action in sampled]
-                uniform = torch.stack(values[: config.calql_actions], dim=-1)
-                policy = torch.stack(values[config.calql_actions :], dim=-1)
-                penalty = losses.conservative_loss(
-                    q_value[None, None],
-                    uniform[None, None],
-                    policy[None, None],
-                    batch.mc_return[task][None],
-                    temperature=config.calql_temperature,
-                    floor_uniform=False,
-                )
-                loss = loss + config.calql_weight * penalty.sum() / len(members)
-            self.critic_adam[task].zero_grad()
-            loss.backward()
-            self.critic_adam[task].step()
-            for slow, fast in zip(self.targets[task], members, strict=True):
-                _follow(slow, fast, config.target_rate)
-
-    def update_primary(self, batch: Batch) -> None:
-        """Eq. 6, with a pass per task and member for the values."""
-        config, actors = self.twin.config, self.twin.actors
-        noise = sample_primary_noise(tuple(batch.reward.shape), self.twin._generator)
-        action = actors.primary_action(batch.h, batch.features, batch.proprio, noise)
-        target = batch.action.clone()
-        target[..., :3] += config.tied_noise * noise[..., :3]
-        q_value = self._q_of(action, batch)
-        task_weights = losses.compute_task_weights(
-            q_value.mean(dim=1), constant=0.1, low=0.8, high=1.2
-        )
-        loss = 0.5 * losses.bc_loss(action, target, batch.from_demos)
-        loss = loss + 0.5 * losses.weighted_task_q_loss(q_value, task_weights)
-        self.primary_adam.zero_grad()
-        loss.backward()
-        self.primary_adam.step()
-
-    def update_refinement(self, batch: TalkTweakBatch) -> None:
-        """Eq. 11 and X2, one pass per term."""
-        config, actors = self.twin.config, self.twin.actors
-        noise = sample_primary_noise(tuple(batch.command.shape), self.twin._generator)
-        with torch.no_grad():
-            primary_action = actors.primary_action(batch.h, batch.features, batch.proprio, noise)
-        random_command = torch.randint(COMMAND_COUNT, batch.command.shape)
-        null = torch.full_like(batch.command, NULL_COMMAND.index)
-        action, null_action, random_action = (
-            actors.refined_action(batch.h, batch.features, batch.proprio, command, noise)
-            for command in (batch.command, null, random_command)
-        )
-        signs = [RefinementCommand.from_index(i).signs for i in range(COMMAND_COUNT)]
-        direction = torch.tensor(signs, dtype=torch.float32)[random_command]
-        loss = (
-            losses.refinement_bc_loss(action, batch.action)
-            + 0.1 * losses.refinement_q_loss(self._q_of(action, batch))
-            + losses.refinement_reg_loss(null_action, primary_action)
-            + config.counterfactual_weight
-            * losses.counterfactual_loss(
-                random_action, primary_action, direction, config.counterfactual_step
-            )
-        )
-        self.refinement_adam.zero_grad()
-        loss.backward()
-        self.refinement_adam.step()
-
-    def _sample(self, h: Tensor, features: Tensor, proprio: Tensor) -> Tensor:
-        noise = sample_primary_noise((len(h),), self.twin._generator)
-        return self.twin.actors.primary_action(h, features, proprio, noise)
-
-    @torch.no_grad()
-    def _calql_actions(self, batch: Batch, task: int) -> list[Tensor]:
-        m = self.twin.config.calql_actions
-        h, next_h = batch.h[task], batch.next_h[task]
-        return [
-            *(2.0 * torch.rand(len(h), ACTION_DIM) - 1.0 for _ in range(m)),
-            *(self._sample(h, batch.features[task], batch.proprio[task]) for _ in range(m)),
-            *(
-                self._sample(next_h, batch.next_features[task], batch.next_proprio[task])
-                for _ in range(m)
-            ),
-        ]
-
-    def _q_of(self, action: Tensor, batch: Batch | TalkTweakBatch) -> Tensor:
-        features = self.twin.actors.normalisation.standardise_features(batch.features)
-        return torch.stack(
-            [
-                torch.stack([m(features[i], batch.proprio[i], action[i]) for m in members]).mean(0)
-                for i, members in enumerate(self.critics)
-            ]
-        )
+WORDS: Final = 64
 
 
-@torch.no_grad()
-def _follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
-    for target, parameter in zip(slow.parameters(), fast.parameters(), strict=True):
-        target.lerp_(parameter, rate)
+class Updates:
+    """Whole updates as the learner makes them, sampling included: one online, one warm-up."""
+
+    def __init__(self, config: DualActorConfig, replay: Replay, tasks: tuple[str, ...]) -> None:
+        self.replay = replay
+        self.rows = Learner(
+            TrainingConfig(batch_size=BATCH), _actor(config, tasks), replay, len(tasks), seed=0
+        ).batch_per_task
+        self.actor = _actor(config, tasks)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def online(self) -> None:
+        """Critics, primary actor with the joint term, refinement actor, all on B rows."""
+        batch = self.replay.sample(self.rows, self.generator, "online")
+        talk = self.replay.sample_talk_tweak(self.rows * len(self.replay.tasks), self.generator)
+        self.actor.update_critics(batch, "online")
+        self.actor.update_primary(batch, "online", talk)
+        self.actor.update_refinement(talk)
+
+    def warmup(self) -> None:
+        """Critics with Cal-QL and primary actor."""
+        batch = self.replay.sample(self.rows, self.generator, "warmup")
+        self.actor.update_critics(batch, "warmup")
+        self.actor.update_primary(batch, "warmup")
 
 
-def random_batches() -> tuple[Batch, TalkTweakBatch]:
-    """Data of the right shapes; nothing is learned here."""
-    generator = torch.Generator().manual_seed(0)
-    n = len(TASKS)
+class LoopUpdates:
+    """The same by `LoopLearner`."""
 
-    def normal(width: int) -> Tensor:
-        return torch.randn(n, ROWS, width, generator=generator)
+    def __init__(self, config: DualActorConfig, updates: Updates) -> None:
+        self.updates = updates
+        self.loop = LoopLearner.like(_actor(config, TASKS))
 
-    state = {"h": normal(DIMS.h), "features": normal(DIMS.features), "proprio": normal(2)}
-    action = normal(ACTION_DIM).clamp(-1.0, 1.0)
-    batch = Batch(
-        **state,
-        action=action,
-        reward=torch.zeros(n, ROWS),
-        not_terminal=torch.ones(n, ROWS),
-        mc_return=torch.rand(n, ROWS, generator=generator),
-        next_h=normal(DIMS.h),
-        next_features=normal(DIMS.features),
-        next_proprio=normal(2),
-        from_demos=(torch.arange(ROWS) < ROWS // 2).expand(n, ROWS),
-    )
-    command = torch.randint(COMMAND_COUNT, (n, ROWS), generator=generator)
-    return batch, TalkTweakBatch(**state, action=action, command=command, task=torch.arange(n))
+    def online(self) -> None:
+        updates = self.updates
+        batch = updates.replay.sample(updates.rows, updates.generator, "online")
+        talk = updates.replay.sample_talk_tweak(updates.rows * len(TASKS), updates.generator)
+        self.loop.update_critics(batch, warmup=False)
+        self.loop.update_primary(batch, talk, warmup=False)
+        self.loop.update_refinement(talk)
+
+    def warmup(self) -> None:
+        batch = self.updates.replay.sample(self.updates.rows, self.updates.generator, "warmup")
+        self.loop.update_critics(batch, warmup=True)
+        self.loop.update_primary(batch, None, warmup=True)
 
 
-def measure(config: DualActorConfig, rounds: int) -> dict[str, dict[str, float]]:
-    """Medians of each update, of the online and of the warm-up sum, batched and looped."""
-    batch, talk_tweak = random_batches()
-    table = torch.randn(COMMAND_COUNT, 64)
-    grouped = DualActor(config, TASKS, DIMS, table, seed=0)
-    loop = LoopLearner.like(DualActor(config, TASKS, DIMS, table, seed=0))
-    variants: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "critics_online": (
-            lambda: grouped.update_critics(batch, "online"),
-            lambda: loop.update_critics(batch, warmup=False),
-        ),
-        "critics_warmup": (
-            lambda: grouped.update_critics(batch, "warmup"),
-            lambda: loop.update_critics(batch, warmup=True),
-        ),
-        "primary": (
-            lambda: grouped.update_primary(batch, "online"),
-            lambda: loop.update_primary(batch),
-        ),
-        "refinement": (
-            lambda: grouped.update_refinement(talk_tweak),
-            lambda: loop.update_refinement(talk_tweak),
-        ),
-    }
-    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in variants}
-    for round_ in range(rounds + 2):
-        for name, pair in variants.items():
-            for run, taken in zip(pair, times[name], strict=True):
-                start = time.process_time()
-                run()
-                # The first two rounds warm up the allocator and the caches.
-                if round_ >= 2:
-                    taken.append(1000.0 * (time.process_time() - start))
-    parts = {name: [statistics.median(taken) for taken in both] for name, both in times.items()}
-    actors = [parts["primary"][i] + parts["refinement"][i] for i in range(2)]
-    parts["online"] = [parts["critics_online"][i] + actors[i] for i in range(2)]
-    parts["warmup"] = [parts["critics_warmup"][i] + parts["primary"][i] for i in range(2)]
-    return {
-        name: {
-            "grouped_ms": round(grouped_ms, 2),
-            "loop_ms": round(loop_ms, 2),
-            "ratio": round(loop_ms / grouped_ms, 2),
+def _actor(config: DualActorConfig, tasks: tuple[str, ...]) -> DualActor:
+    return DualActor(config, tasks, DIMS, random_table(WORDS), seed=0)
+
+
+def against_loop(rounds: int, figures: dict[str, Figure], extra: dict[str, Any]) -> None:
+    """E = 2 and 10, with the share of the floor, all in turn."""
+    replay = filled_replay(TASKS)
+    for members in (2, 10):
+        config = replace(HILDAFT, critic=CriticConfig(members=members))
+        updates = Updates(config, replay, TASKS)
+        loop = LoopUpdates(config, updates)
+        variants: dict[str, Callable[[], object]] = {
+            "online": updates.online,
+            "online_loop": loop.online,
+            "warmup": updates.warmup,
+            "warmup_loop": loop.warmup,
+            "sgemm": sgemm_seconds_per_flop(),
         }
-        for name, (grouped_ms, loop_ms) in parts.items()
-    }
+        times = interleave(variants, rounds if members == 2 else max(3, rounds // 3))
+        rows = updates.rows * len(TASKS)
+        flops = count(config, DIMS, rows, rows, WORDS)
+        suffix = "" if members == 2 else "_e10"
+        against = "the same update as loops over tasks, members and actions"
+        for phase, needed in (("online", flops.online), ("warmup", flops.warmup)):
+            figures[f"learner.{phase}_vs_loop{suffix}"] = ratio(
+                times[f"{phase}_loop"], times[phase], against
+            )
+            shares = [
+                100 * needed / (SGEMM_FLOPS / gemm) / taken
+                for gemm, taken in zip(times["sgemm"], times[phase], strict=True)
+            ]
+            figures[f"learner.{phase}_floor_share{suffix}"] = spread(
+                shares, "%", f"{needed / 1e9:.2f} GFLOP at the measured sgemm rate"
+            )
+            extra[f"{phase}{suffix}_ms"] = spread([1e3 * t for t in times[phase]], "ms", "").value
+        extra[f"sgemm_gflops{suffix}"] = spread(
+            [SGEMM_FLOPS / t / 1e9 for t in times["sgemm"]], "GFLOP/s", ""
+        ).value
+
+
+def against_reencoding(rounds: int, figures: dict[str, Figure], extra: dict[str, Any]) -> None:
+    """The update that encodes its images anew."""
+    updates = Updates(HILDAFT, filled_replay(TASKS), TASKS)
+    reencoding = ReencodingLearner(updates.actor, updates.rows)
+    times = interleave({"cached": updates.online, "reencode": reencoding.online}, rounds, discard=1)
+    figures["learner.online_vs_reencode"] = ratio(
+        times["reencode"],
+        times["cached"],
+        "the same update that runs a frozen ResNet-10 on shifted 128x128 images of two cameras",
+    )
+    extra["reencode_s"] = spread(times["reencode"], "s", "").value
+
+
+def task_scaling(rounds: int, figures: dict[str, Figure]) -> None:
+    """The online update at fixed B for more and more tasks."""
+    updates: dict[str, Callable[[], object]] = {}
+    for n in (1, 3, 10, 30):
+        tasks = tuple(f"task {i}" for i in range(n))
+        updates[str(n)] = Updates(HILDAFT, filled_replay(tasks, capacity=4096), tasks).online
+    times = interleave(updates, rounds)
+    for n in ("1", "10", "30"):
+        figures[f"learner.tasks{n}_vs_3"] = ratio(
+            times[n], times["3"], f"3 tasks at the same B; {n} tasks here"
+        )
+
+
+def page_faults(figures: dict[str, Figure], extra: dict[str, Any]) -> None:
+    """Faults per update, in processes as the launcher starts them and in stock ones."""
+    counted: dict[str, dict[str, float]] = {}
+    for members in (2, 10):
+        for name in ("launcher", "stock"):
+            output = subprocess.run(
+                [sys.executable, __file__, "--count-faults", str(members)],
+                env=launched(stock_allocator=name == "stock"),
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            counted[f"{name}, E = {members}"] = json.loads(output)
+    extra["faults_per_update"] = counted
+    shares = [
+        100 * counted[f"launcher, E = {e}"][phase] / max(counted[f"stock, E = {e}"][phase], 1.0)
+        for e in (2, 10)
+        for phase in ("online", "warmup")
+    ]
+    figures["learner.fault_share"] = Figure(
+        max(shares), "%", min(shares), max(shares), "the stock allocator; the worst of four updates"
+    )
+
+
+def count_faults(members: int) -> dict[str, float]:
+    """Minor faults and CPU milliseconds per update in this process, once it has warmed up."""
+    config = replace(HILDAFT, critic=CriticConfig(members=members))
+    updates = Updates(config, filled_replay(TASKS), TASKS)
+    result: dict[str, float] = {}
+    for name, run in (("online", updates.online), ("warmup", updates.warmup)):
+        for _ in range(10):
+            run()
+        start = time.thread_time()
+        result[name] = minor_faults(run, 10)
+        result[f"{name}_ms"] = round(100 * (time.thread_time() - start), 2)
+    return result
 
 
 def main() -> None:
     """Prints the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--members", type=int, default=2)
-    parser.add_argument("--calql-actions", type=int, default=HILDAFT.calql_actions)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--count-faults", type=int, metavar="E", help="only that; used by itself")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    config = replace(
-        HILDAFT,
-        critic=CriticConfig(members=arguments.members),
-        calql_actions=arguments.calql_actions,
-    )
-    size = 512
-    square = torch.randn(size, size)
-    start = time.process_time()
-    for _ in range(50):
-        square @ square
-    gflops = 50 * 2 * size**3 / (time.process_time() - start) / 1e9
-    result = {
-        "tasks": len(TASKS),
-        "rows": ROWS * len(TASKS),
-        "members": arguments.members,
-        "calql_actions": arguments.calql_actions,
-        "threads": arguments.threads,
-        "rounds": arguments.rounds,
-        "sgemm_gflops": round(gflops, 1),
-        "updates": measure(config, arguments.rounds),
-    }
-    print(json.dumps(result, indent=2))
+    torch.set_num_threads(1)
+    if arguments.count_faults:
+        print(json.dumps(count_faults(arguments.count_faults)))
+        return
+    figures: dict[str, Figure] = {}
+    extra: dict[str, Any] = {"rows_per_update": 2 * (BATCH // 6) * 3, "rounds": arguments.rounds}
+    against_loop(arguments.rounds, figures, extra)
+    task_scaling(max(3, arguments.rounds // 2), figures)
+    page_faults(figures, extra)
+    against_reencoding(3, figures, extra)
+    write_out(figures, extra)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def describe(run: RunData) -> dict[str, Any]:
         "method": "ours",
         "preset": run.preset,
         "backbone": config["backbone"],
-        "robots": [config["robot"]],
+        "robots": [(config.get("environment") or {}).get("name", config["robot"])],
         "seed": config["seed"],
         "command": run.command,
         "commit": run.commit,

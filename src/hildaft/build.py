@@ -7,9 +7,9 @@ import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -21,9 +21,19 @@ from hildaft.algo.checkpoint import read_newest
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner, published_weights
-from hildaft.config import INSTRUCTIONS, TASKS, RunConfig, read_config, require_name, write_config
+from hildaft.config import (
+    TASKS,
+    RunConfig,
+    read_config,
+    read_yaml,
+    require_name,
+    with_environment,
+    write_config,
+)
 from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
+from hildaft.data.episodes import EpisodeStore
+from hildaft.data.lerobot_export import ExportResult, Labels, export_dataset
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.evaluate import Talk, evaluate
 from hildaft.eval.local_bench import BenchView, LocalBench
@@ -35,15 +45,21 @@ from hildaft.models.octo import load_octo_tiny
 from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
 from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.robot import BoltRobot
+from hildaft.robots.gym_check import check_environment
+from hildaft.robots.gym_config import GymConfig
+from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.runtime.dataset_import import DatasetMapping, ImportResult, import_dataset
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
 from hildaft.seating import ConsoleOptions, seat
 from hildaft.teleop.browser import BrowserOperator
+from hildaft.teleop.law import load_law
 from hildaft.teleop.oracle import oracle_action
-from hildaft.teleop.simulated_operator import SimulatedOperator
+from hildaft.teleop.scripted_operator import ScriptedOperator
+from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
 from hildaft.teleop.talk import PHRASES
-from hildaft.types import HilDaftError, Robot
+from hildaft.types import ActionScale, HilDaftError, Robot
 
 PROPRIO_DIM = 2
 """Jaw opening and whether the jaws are commanded closed."""
@@ -71,22 +87,21 @@ def open_run(
         config = replace(config, real_time=True)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
-    bolt_robot = BoltRobot(config.robot)
+    station = open_station(config)
     try:
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
-        bolt_robot.env.scene.render()
+        station.check()
         if not resume:
             _claim_folder(config, folder)
         with contextlib.ExitStack() as stack:
             terminal = stack.enter_context(ProgressView(config.tasks))
-            operator = _build_operator(config, bolt_robot)
+            operator = _build_operator(config, station)
             if console is None:
-                bench = _build_bench(
-                    config, folder, SafeRobot(bolt_robot), encoders, operator, terminal
-                )
+                robot = SafeRobot(station.robot)
+                bench = _build_bench(config, folder, robot, encoders, operator, terminal)
                 yield Session(folder, _plan(config), learner, bench, terminal, stop)
                 return
-            seated = seat(bolt_robot, "policy", console.seat, stop, operator)
+            seated = seat(_require_bolt_robot(station), "policy", console.seat, stop, operator)
             charts = Charts()
             charts.load(folder)
             view = ConsoleView(terminal, charts)
@@ -97,13 +112,77 @@ def open_run(
             bench = _build_bench(config, folder, seated.robot, encoders, operator, view, person)
             yield Session(folder, _plan(config), learner, bench, view, stop)
     finally:
-        bolt_robot.close()
+        station.close()
 
 
-def _build_operator(config: RunConfig, bolt_robot: BoltRobot) -> SimulatedOperator:
-    talk = "right" if config.method.talk_in_rollouts else "none"
-    operator_config = replace(config.operator, tweaks=True, talk=talk)
-    return SimulatedOperator(bolt_robot.scene_state, bolt_robot.action_scale, operator_config)
+@dataclass(frozen=True, kw_only=True)
+class Station:
+    """A robot, the person beside it, and what opening and closing them takes."""
+
+    robot: Robot
+    operator: Callable[[OperatorConfig], SimulatedOperator | ScriptedOperator]
+    check: Callable[[], object]
+    """Finds out whether it can be used; raises HilDaftError where not."""
+    close: Callable[[], None]
+
+
+def open_station(config: RunConfig) -> Station:
+    """The bolt bench, or the Gymnasium environment of the config.
+
+    Raises:
+        HilDaftError: the environment's operator cannot be loaded.
+    """
+    match config.environment:
+        case None:
+            bolt = BoltRobot(config.robot)
+            return Station(
+                robot=bolt,
+                operator=lambda given: SimulatedOperator(
+                    bolt.scene_state, bolt.action_scale, given
+                ),
+                check=bolt.env.scene.render,
+                close=bolt.close,
+            )
+        case GymConfig() as environment:
+            gym_robot = GymRobot(environment)
+            law = load_law(environment.operator)
+            scale = environment.action_scale
+            return Station(
+                robot=gym_robot,
+                operator=lambda given: ScriptedOperator(
+                    lambda: law(gym_robot.env, gym_robot.raw_observation, scale), scale, given
+                ),
+                check=lambda: report_environment(environment),
+                close=gym_robot.close,
+            )
+
+
+def report_environment(config: GymConfig) -> None:
+    """Tries the environment out and prints what it finds; raises HilDaftError at what makes it unusable."""
+    findings = check_environment(config)
+    for finding in findings:
+        print(f"  {finding.level:<4}  {finding.text}", file=sys.stderr)
+    for finding in findings:
+        if finding.level == "fail":
+            raise HilDaftError(finding.text)
+
+
+def _require_bolt_robot(station: Station) -> BoltRobot:
+    if isinstance(station.robot, BoltRobot):
+        return station.robot
+    msg = "console=True: the bolt bench alone has a seat; leave --console or --env away"
+    raise HilDaftError(msg)
+
+
+def _build_operator(config: RunConfig, station: Station) -> SimulatedOperator | ScriptedOperator:
+    return station.operator(
+        replace(
+            config.operator,
+            tweaks=True,
+            talk="right" if config.method.talk_in_rollouts else "none",
+            step_limit=config.step_limit,
+        )
+    )
 
 
 def _build_bench(
@@ -111,7 +190,7 @@ def _build_bench(
     folder: Path,
     robot: Robot,
     encoders: FrozenEncoders,
-    operator: SimulatedOperator,
+    operator: SimulatedOperator | ScriptedOperator,
     view: BenchView,
     person: BrowserOperator | None = None,
 ) -> LocalBench:
@@ -127,6 +206,7 @@ def _build_bench(
         tasks=config.tasks,
         real_time=config.real_time,
         seat=person,
+        step_limit=config.step_limit,
     )
 
 
@@ -187,8 +267,7 @@ def build_encoders(config: RunConfig) -> FrozenEncoders:
     match config.backbone:
         case "octo-tiny":
             backbone = load_octo_tiny()
-    instructions = {task: INSTRUCTIONS[task] for task in config.tasks}
-    return FrozenEncoders(backbone, load_image_encoder(), instructions)
+    return FrozenEncoders(backbone, load_image_encoder(), config.instructions)
 
 
 def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
@@ -258,23 +337,23 @@ def evaluate_run(
     policy = build_policy(config, encoders)
     policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
     policy.begin(seed)
-    bolt_robot = BoltRobot(robot or config.robot)
+    station = open_station(config if robot is None else replace(config, robot=robot))
     try:
-        operator_config = replace(config.operator, tweaks=False, talk=talk)
-        operator = SimulatedOperator(
-            bolt_robot.scene_state, bolt_robot.action_scale, operator_config
+        operator = station.operator(
+            replace(config.operator, tweaks=False, talk=talk, step_limit=config.step_limit)
         )
         result = evaluate(
-            SafeRobot(bolt_robot),
+            SafeRobot(station.robot),
             policy,
             tasks or config.tasks,
             episodes,
             seed,
             operator=None if talk == "none" else operator,
             talk=talk,
+            step_limit=config.step_limit,
         )
     finally:
-        bolt_robot.close()
+        station.close()
     if as_json:
         head = {"run": str(folder), "checkpoint": checkpoint.path.name, "seed": seed, "talk": talk}
         return json.dumps({**head, "tasks": result.to_json()}, indent=1)
@@ -287,6 +366,28 @@ def evaluate_run(
             f"  ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)  {mean_length:.1f} steps"
         )
     return "\n".join([*lines, f"  average    {100 * result.success_rate:.1f} %"])
+
+
+def export_run(run: Path, folder: Path) -> ExportResult:
+    """Writes a run's episodes as a LeRobotDataset; raises HilDaftError."""
+    config = read_config(run / "config.yaml")
+    scale = ActionScale() if config.environment is None else config.environment.action_scale
+    labels = Labels(instructions=config.instructions, phrases=PHRASES, action_scale=scale)
+    return export_dataset(EpisodeStore(run / "episodes"), folder, labels)
+
+
+def import_episodes(
+    dataset: Path, folder: Path, mapping: Path | None, environment: Path | None
+) -> ImportResult:
+    """Adds a LeRobotDataset's episodes to an episode folder; raises HilDaftError."""
+    config = RunConfig() if environment is None else with_environment(RunConfig(), environment)
+    meaning = None
+    if mapping is not None:
+        meaning = read_yaml(DatasetMapping, mapping, "docs/datasets.md says how to write one")
+        for task in meaning.tasks.values():
+            require_name("mapping.tasks", task, config.tasks)
+    encoders = build_policy(config, build_encoders(config))
+    return import_dataset(dataset, EpisodeStore(folder), encoders, config.tasks, meaning)
 
 
 def render_bench(folder: Path, robot: Literal["A", "B"], seed: int) -> list[Path]:

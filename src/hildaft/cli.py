@@ -17,17 +17,23 @@ usage: hildaft COMMAND [...]
   console [RUN]      drive the arm from the browser, alone or beside a run's policy
   record             demonstrations from the browser, or by the simulated operator, each one reviewed
   report RUN...      write report/index.html
+  check-env FILE     try a Gymnasium environment out against its config; train on it with train --env FILE
+  export RUN         write a run's episodes as a LeRobotDataset v3.0; import brings one in
+  inspect DATASET    counts, lengths, success, action ranges, frames and warnings of a dataset
+  convert-pickle F   HIL-SERL and ConRFT demonstrations to safetensors, isolated
   pretrain           make the embedded backbone's weights anew
   bench-sim          render a contact sheet and a clip of each task
 
 `hildaft COMMAND --help` explains a command."""
 
-# glibc gives each large tensor fresh pages and takes them back; keeping them makes the learner faster. Neither this
-# nor the thread counts can be set from inside a process that has started, so `main` starts itself once more.
+# glibc gives each large tensor fresh pages and takes them back; keeping them, and asking for large ones, makes the
+# learner faster (docs/performance.md). Neither this nor the thread counts can be set from inside a process that has
+# started, so `main` starts itself once more.
 LAUNCH_ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
     "MALLOC_TOP_PAD_": str(1 << 26),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "OMP_NUM_THREADS": "1",
     "LP_NUM_THREADS": "0",
 }
@@ -39,6 +45,11 @@ COMMANDS: Final = {
     "console": "console:console",
     "record": "console:record",
     "report": "run:report",
+    "check-env": "run:check_env",
+    "export": "datasets:export",
+    "import": "datasets:import_",
+    "inspect": "datasets:inspect",
+    "convert-pickle": "datasets:convert_pickle",
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",
 }

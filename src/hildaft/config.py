@@ -4,14 +4,17 @@ import dataclasses
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 import dacite
+import tyro
 import yaml
 
 from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
 from hildaft.algo.training import TrainingConfig
 from hildaft.eval.local_bench import EvaluationConfig
+from hildaft.eval.statistics import STEP_LIMIT
+from hildaft.robots.gym_config import GymConfig
 from hildaft.teleop.simulated_operator import OperatorConfig
 from hildaft.types import HilDaftError
 
@@ -24,6 +27,8 @@ INSTRUCTIONS: Final = {
     "assemble": "assemble the bolt",
 }
 """What the backbone is told (l_task), as Table I words it."""
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,8 @@ class RunConfig:
     """Trained together, one critic each."""
     robot: Literal["A", "B"] = "A"
     """Variant of the bolt bench: mounting, cameras and colours differ."""
+    environment: Annotated[GymConfig | None, tyro.conf.Fixed] = None
+    """A Gymnasium environment in the bolt bench's place, read from the file that --env names."""
     backbone: Literal["octo-tiny"] = "octo-tiny"
     """The frozen VLA that makes h."""
     real_time: bool = False
@@ -55,11 +62,24 @@ class RunConfig:
         if self.seed < 0:
             msg = f"seed={self.seed}: 0 or more is allowed"
             raise HilDaftError(msg)
+        known = TASKS if self.environment is None else tuple(self.environment.tasks)
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            msg = f"tasks={self.tasks}: one or more different names out of {', '.join(TASKS)}"
+            msg = f"tasks={self.tasks}: one or more different names out of {', '.join(known)}"
             raise HilDaftError(msg)
         for task in self.tasks:
-            require_name("tasks", task, TASKS)
+            require_name("tasks", task, known)
+
+    @property
+    def instructions(self) -> dict[str, str]:
+        """What the backbone is told, by task."""
+        if self.environment is None:
+            return {task: INSTRUCTIONS[task] for task in self.tasks}
+        return {task: self.environment.tasks[task].instruction for task in self.tasks}
+
+    @property
+    def step_limit(self) -> int:
+        """Control steps of an episode."""
+        return STEP_LIMIT if self.environment is None else self.environment.step_limit
 
 
 def require_name(what: str, given: str, allowed: tuple[str, ...]) -> None:
@@ -122,10 +142,38 @@ def _widen(value: object) -> object:
 
 def read_config(path: Path) -> RunConfig:
     """Reads a config.yaml; an unknown field, a wrong type or a bad value is one HilDaftError."""
+    return read_yaml(RunConfig, path, "give a run folder made by `hildaft train`")
+
+
+def read_environment(path: Path) -> GymConfig:
+    """Reads the YAML file of a Gymnasium environment; a file named in `operator` is looked for beside it.
+
+    Raises:
+        HilDaftError: as `read_config`.
+    """
+    config = read_yaml(GymConfig, path, "docs/gymnasium.md says how to write one")
+    file, _, function = config.operator.partition(":")
+    if not file.endswith(".py"):
+        return config
+    return dataclasses.replace(config, operator=f"{(path.parent / file).resolve()}:{function}")
+
+
+def with_environment(config: RunConfig, path: Path) -> RunConfig:
+    """The config with the environment of a YAML file in the bolt bench's place, all of its tasks trained."""
+    environment = read_environment(path)
+    return dataclasses.replace(config, environment=environment, tasks=tuple(environment.tasks))
+
+
+def read_yaml(kind: type[Config], path: Path, advice: str) -> Config:
+    """A config of this kind from a YAML file.
+
+    Raises:
+        HilDaftError: no such file (`advice` says what to do), no YAML, an unknown field, a wrong type or a bad value.
+    """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        msg = f"config {path}: there is no such file; give a run folder made by `hildaft train`"
+        msg = f"config {path}: there is no such file; {advice}"
         raise HilDaftError(msg) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         msg = f"config {path}: cannot be read as YAML ({' '.join(str(error).split())})"
@@ -135,7 +183,10 @@ def read_config(path: Path) -> RunConfig:
         raise HilDaftError(msg)
     try:
         rules = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _widen})
-        return dacite.from_dict(RunConfig, data, rules)
+        return dacite.from_dict(kind, data, rules)
     except dacite.DaciteError as error:
         msg = f"config {path}: {' '.join(str(error).split())}"
+        raise HilDaftError(msg) from error
+    except HilDaftError as error:
+        msg = f"config {path}: {error}"
         raise HilDaftError(msg) from error

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -146,11 +147,11 @@ def test_joint_training_reaches_the_primary_actor_only_when_switched_on() -> Non
 def test_a_task_without_talk_and_tweak_is_left_out_of_the_refinement_update() -> None:
     actor = build()
     batch_of_two = talk_tweak((0, 2))
-    q = actor._q_of(batch_of_two.action, batch_of_two, actor._held_weights(batch_of_two.task))
+    q = actor._q_of(batch_of_two.action, batch_of_two, actor._weights_of(batch_of_two.task))
     every = talk_tweak((0, 1, 2))
     for place, task in enumerate((0, 2)):
         alone = replace_rows(every, task, batch_of_two, place)
-        expected = actor._q_of(alone.action, alone, actor._held_weights(alone.task))[task]
+        expected = actor._q_of(alone.action, alone, actor._weights_of(alone.task))[task]
         torch.testing.assert_close(q[place], expected)
     assert actor.update_refinement(batch_of_two)
 
@@ -199,15 +200,22 @@ def test_targets_follow_slowly() -> None:
         torch.testing.assert_close(after[f"targets.{name}"], expected)
 
 
-def test_cloning_sees_the_demos_only_or_everything() -> None:
-    far = batch()
-    far.action[:, B // 2 :] = 100.0
-    rows = batch()
-    for config, differs in ((HILDAFT, False), (replace(HILDAFT, bc_data="all"), True)):
-        losses_ = [
-            build(config).update_primary(rows_, "online")["actor/bc_loss"] for rows_ in (rows, far)
-        ]
-        assert (losses_[0] != losses_[1]) is differs
+@pytest.mark.parametrize(
+    ("bc_data", "sees_failures", "sees_successes"),
+    [("demos", False, False), ("successes", False, True), ("all", True, True)],
+)
+def test_cloning_sees_the_rollouts_it_is_told_to(
+    bc_data: Literal["demos", "successes", "all"], sees_failures: bool, sees_successes: bool
+) -> None:
+    def bc_loss(mc_return: float, action: float) -> float:
+        rows = batch()
+        rows.action[:, B // 2 :] = action
+        rows.mc_return[:, B // 2 :] = mc_return
+        config = replace(HILDAFT, bc_data=bc_data)
+        return build(config).update_primary(rows, "online")["actor/bc_loss"]
+
+    assert (bc_loss(0.0, 1.0) != bc_loss(0.0, 100.0)) is sees_failures
+    assert (bc_loss(0.5, 1.0) != bc_loss(0.5, 100.0)) is sees_successes
 
 
 def test_karras_form_of_cloning_trains() -> None:
@@ -222,7 +230,7 @@ def test_critics_read_h_only_when_switched_on() -> None:
     other = replace(rows, h=rows.h + 1.0)
     for config, differs in ((HILDAFT, False), (replace(HILDAFT, critic_reads_h=True), True)):
         actor = build(config)
-        weights = actor._held_weights()
+        weights = actor._held_weights
         values = [actor._q_of(rows.action, each, weights) for each in (rows, other)]
         assert torch.equal(values[0], values[1]) is not differs
 

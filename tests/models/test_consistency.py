@@ -96,3 +96,9 @@ def test_impossible_schedules_are_refused() -> None:
         ConsistencyConfig(scales=1)
     with pytest.raises(HilDaftError, match=r"rho=0\.0"):
         ConsistencyConfig(rho=0.0)
+
+
+def test_acting_is_denoising_at_the_largest_noise_level(head: ConsistencyHead) -> None:
+    state, noise = head.embed_state(torch.randn(3, 5), torch.randn(3, 2)), torch.randn(3, 7)
+    slowly = head.denoise(state, noise * CONFIG.noise_scale, head.sigmas[:1])
+    torch.testing.assert_close(head.act(state, noise), slowly)

@@ -64,11 +64,11 @@ class DualActorConfig:
     bc_form: Literal["direct", "karras"] = "direct"
     """Eq. 5 at sigma = K only, or ConRFT's form over all noise levels."""
 
-    bc_data: Literal["demos", "all"] = "demos"
-    """Rows eq. 5 sees online.
+    bc_data: Literal["demos", "successes", "all"] = "successes"
+    """Rows eq. 5 sees online: the demos, the rollouts of successful episodes too, or everything.
 
-    Differs from the paper (bc_data): demos, which hold the interventions, and not the policy's own
-    rollouts, whose failures it would clone; the paper's text says all.
+    Differs from the paper (bc_data): demos, which hold the interventions, and the policy's own rollouts where they
+    led to success, not those whose failures it would clone; the paper's text says all.
     """
 
     tied_noise: float = 0.05

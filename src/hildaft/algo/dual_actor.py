@@ -5,18 +5,19 @@ robots, files or threads.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hildaft.algo import losses
 from hildaft.algo.actors import Actors, check_tensors
 from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
 from hildaft.algo.diagnostics import measure_listening
-from hildaft.algo.optimiser import fused_adam
+from hildaft.algo.optimiser import FusedAdam
 from hildaft.data.replay import Batch, Dims, Phase, States, TalkTweakBatch
 from hildaft.models import critic
 from hildaft.models.consistency import sample_primary_noise, steer_noise
@@ -62,11 +63,17 @@ class DualActor:
             critics = Critics(config.critic, len(self.tasks), critic_features, dims.proprio)
         self.critics: Final = critics.to(self.device)
         self.targets: Final = copy.deepcopy(self.critics).requires_grad_(False)
-        self._optimisers: Final[dict[Part, torch.optim.Adam]] = {
-            "critics": fused_adam(self.critics, config.critic_learning_rate),
-            "primary": fused_adam(self.actors.primary, config.primary_learning_rate),
-            "refinement": fused_adam(self.actors.refinement, config.refinement_learning_rate),
+        self._optimisers: Final[dict[Part, FusedAdam]] = {
+            "critics": FusedAdam(self.critics, config.critic_learning_rate),
+            "primary": FusedAdam(self.actors.primary, config.primary_learning_rate),
+            "refinement": FusedAdam(self.actors.refinement, config.refinement_learning_rate),
         }
+        self._weights: Final = self.critics.weights()
+        self._task_weights: Final = [self.critics.weights(task=i) for i in range(len(tasks))]
+        self._held_weights: Final = {n: w.detach() for n, w in self._weights.items()}
+        self._target_weights: Final = self.targets.weights()
+        self._follow_critics: Final = get_ema_multi_avg_fn(1.0 - config.target_rate)
+        self._follow_primary: Final = get_ema_multi_avg_fn(config.primary_average)
         self._updates: dict[Part, int] = dict.fromkeys(self._optimisers, 0)
         self._generator: Final = torch.Generator(self.device).manual_seed(seed)
         commands = [RefinementCommand.from_index(index) for index in range(COMMAND_COUNT)]
@@ -87,23 +94,21 @@ class DualActor:
         """
         features = self._critic_features(batch.h, batch.features)
         target = self._bellman_target(batch)
-        parameters = list(self.critics.parameters())
         if phase == "online":
-            weights = self.critics.weights()
+            weights = self._weights
             state = critic.embed_state(weights, features, batch.proprio)
             q_value = critic.q_values(weights, state, batch.action.unsqueeze(2)).squeeze(3)
             bellman = losses.bellman_loss(q_value, target)
-            gradients = torch.autograd.grad(bellman.sum(), parameters)
-            measured = {"bellman_loss": bellman, "q_mean": q_value.mean(dim=(1, 2))}
+            gradients = torch.autograd.grad(bellman.sum(), list(weights.values()))
+            measured = {"bellman_loss": bellman, "q_mean": q_value.detach().mean(dim=(1, 2))}
         else:
             gradients, measured = self._warmup_gradients(batch, features, target)
-        self._step("critics", parameters, gradients)
-        with torch.no_grad():
-            for slow, fast in zip(self.targets.parameters(), parameters, strict=True):
-                slow.lerp_(fast, self.config.target_rate)
+        optimiser = self._optimisers["critics"]
+        optimiser.step(gradients)
+        self._follow_critics(list(self.targets.parameters()), optimiser.parameters, 0)
         return self._report(
             "critics",
-            {
+            lambda: {
                 f"critic/{task}/{name}": values[row]
                 for name, values in measured.items()
                 for row, task in enumerate(self.tasks)
@@ -130,7 +135,7 @@ class DualActor:
         noise = sample_primary_noise(tuple(batch.reward.shape), self._generator)
         action = primary.act(state, noise)
         bc_loss = self._primary_bc_loss(batch, state, action, noise)
-        q_value = self._q_of(action, batch, self._held_weights())
+        q_value = self._q_of(action, batch, self._held_weights)
         task_weights = losses.compute_task_weights(
             q_value.mean(dim=1),
             constant=config.task_weight_constant,
@@ -155,12 +160,10 @@ class DualActor:
             for row, task in enumerate(self.tasks):
                 measured[f"actor/qbar/{task}"] = q_value[row].mean()
                 measured[f"actor/eps/{task}"] = task_weights[row]
-        parameters = list(primary.parameters())
-        self._step("primary", parameters, torch.autograd.grad(loss, parameters))
-        with torch.no_grad():
-            for slow, fast in zip(self._acting.primary.parameters(), parameters, strict=True):
-                slow.lerp_(fast, 1.0 - config.primary_average)
-        return self._report("primary", measured)
+        optimiser = self._optimisers["primary"]
+        optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
+        self._follow_primary(list(self._acting.primary.parameters()), optimiser.parameters, 0)
+        return self._report("primary", lambda: measured)
 
     def update_refinement(self, batch: TalkTweakBatch) -> Metrics:
         """One step of the refinement actor; primary actor and critics are held fixed.
@@ -185,7 +188,7 @@ class DualActor:
         action, null_action, random_action = primary.act(primary_state, steer_noise(noise, mean))
 
         bc_loss = losses.refinement_bc_loss(action, batch.action)
-        q_loss = losses.refinement_q_loss(self._q_of(action, batch, self._held_weights(batch.task)))
+        q_loss = losses.refinement_q_loss(self._q_of(action, batch, self._weights_of(batch.task)))
         reg_loss = losses.refinement_reg_loss(null_action, primary_action)
         counterfactual_loss = losses.counterfactual_loss(
             random_action,
@@ -199,11 +202,11 @@ class DualActor:
             + config.refinement_reg_weight * reg_loss
             + config.counterfactual_weight * counterfactual_loss
         )
-        parameters = list(refinement.parameters())
-        self._step("refinement", parameters, torch.autograd.grad(loss, parameters))
+        optimiser = self._optimisers["refinement"]
+        optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
         return self._report(
             "refinement",
-            {
+            lambda: {
                 "refinement/bc_loss": bc_loss,
                 "refinement/q_loss": q_loss,
                 "refinement/reg_loss": reg_loss,
@@ -267,9 +270,7 @@ class DualActor:
             for name, tensor in module.state_dict().items()
         }
         for part, optimiser in self._optimisers.items():
-            for row, parameter in enumerate(optimiser.param_groups[0]["params"]):
-                for name, tensor in optimiser.state[parameter].items():
-                    live[f"optimisers.{part}.{row:02}.{name}"] = tensor
+            live |= {f"optimisers.{part}.{name}": t for name, t in optimiser.state().items()}
         live["generator"] = self._generator.get_state()
         live["updates"] = torch.tensor(list(self._updates.values()))
         return live
@@ -280,7 +281,7 @@ class DualActor:
             next_action = self.actors.primary_action(
                 batch.next_h, batch.next_features, batch.next_proprio, noise
             )
-            weights = self.targets.weights()
+            weights = self._target_weights
             features = self._critic_features(batch.next_h, batch.next_features)
             state = critic.embed_state(weights, features, batch.next_proprio)
             next_q = critic.q_values(weights, state, next_action.unsqueeze(2)).squeeze(3)
@@ -300,12 +301,13 @@ class DualActor:
         One task at a time: tasks share no weight, and memory stays small.
         """
         config, m = self.config, self.config.calql_actions
+        members = config.critic.members
         sampled = self._calql_actions(batch)
-        gradients = [torch.empty_like(parameter) for parameter in self.critics.parameters()]
+        gradients = [torch.empty_like(weight) for weight in self._held_weights.values()]
         measured: dict[str, list[Tensor]] = {"bellman_loss": [], "calql_loss": [], "q_mean": []}
         for task in range(len(self.tasks)):
             one = slice(task, task + 1)
-            weights = self.critics.task_weights(task)
+            weights = self._task_weights[task]
             state = critic.embed_state(weights, features[one], batch.proprio[one])
             action = torch.cat([batch.action[one].unsqueeze(2), sampled[one]], dim=2)
             q_value, q_uniform, q_policy = critic.q_values(weights, state, action).split(
@@ -324,7 +326,7 @@ class DualActor:
             loss = bellman + config.calql_weight * calql
             parts = torch.autograd.grad(loss, list(weights.values()))
             for whole, part in zip(gradients, parts, strict=True):
-                whole[one] = part
+                whole[task * members : (task + 1) * members] = part
             for name, value in zip(measured, (bellman, calql, q_value.mean()), strict=True):
                 measured[name].append(value.detach())
         return gradients, {name: torch.stack(values) for name, values in measured.items()}
@@ -354,6 +356,9 @@ class DualActor:
         keep = batch.from_demos
         if config.bc_data == "all":
             keep = torch.ones_like(keep)
+        elif config.bc_data == "successes":
+            # Only an episode that ended in success has a return.
+            keep = keep | (batch.mc_return > 0)
         target = batch.action.clone()
         target[..., :3] += config.tied_noise * noise[..., :3]
         if config.bc_form == "direct":
@@ -384,12 +389,14 @@ class DualActor:
             return features
         return torch.cat([features, self.actors.normalisation.standardise_h(h)], dim=-1)
 
-    def _held_weights(self, task: Tensor | None = None) -> CriticWeights:
+    def _weights_of(self, task: Tensor) -> CriticWeights:
         """The critics' weights without gradient, of the given tasks."""
-        held = {name: tensor.detach() for name, tensor in self.critics.weights().items()}
-        if task is None or len(task) == len(self.tasks):
-            return held
-        return {name: tensor[task] for name, tensor in held.items()}
+        if len(task) == len(self.tasks):
+            return self._held_weights
+        return {
+            name: tensor.unflatten(0, (len(self.tasks), -1))[task].flatten(0, 1)
+            for name, tensor in self._held_weights.items()
+        }
 
     def _q_of(
         self,
@@ -402,20 +409,16 @@ class DualActor:
         state = critic.embed_state(weights, features, batch.proprio)
         return critic.q_values(weights, state, action.unsqueeze(2)).squeeze(3).mean(dim=1)
 
-    def _step(self, part: Part, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        self._optimisers[part].step()
-
     def _due(self, part: Part) -> bool:
         return self._updates[part] % self.config.metrics_every == 0
 
-    def _report(self, part: Part, measured: Mapping[str, Tensor]) -> Metrics:
+    def _report(self, part: Part, measure: Callable[[], Mapping[str, Tensor]]) -> Metrics:
         """Counts the update; the values as floats if it is one of those that report."""
         due = self._due(part)
         self._updates[part] += 1
         if not due:
             return {}
+        measured = measure()
         values = torch.stack([value.detach() for value in measured.values()]).tolist()
         return dict(zip(measured, values, strict=True))
 

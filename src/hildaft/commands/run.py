@@ -17,7 +17,7 @@ from hildaft.types import HilDaftError
 
 def train(words: Sequence[str]) -> int:
     """`hildaft train [PRESET] --out RUN [--resume] [overrides]`."""
-    from hildaft.config import PRESETS, RunConfig, require_name
+    from hildaft.config import PRESETS, RunConfig, require_name, with_environment
     from hildaft.console.serving import ServingConfig
     from hildaft.seating import ConsoleOptions
     from hildaft.teleop.browser import SeatConfig
@@ -25,6 +25,8 @@ def train(words: Sequence[str]) -> int:
     preset = words[0] if words and not words[0].startswith("-") else "hildaft"
     require_name("preset", preset, tuple(PRESETS))
     rest = words[1:] if words and not words[0].startswith("-") else words
+    file = _environment_file(rest)
+    start = PRESETS[preset] if file is None else with_environment(PRESETS[preset], file)
 
     @dataclass(frozen=True)
     class TrainArguments:
@@ -41,10 +43,22 @@ def train(words: Sequence[str]) -> int:
         """Where the console listens."""
         seat: SeatConfig = field(default_factory=SeatConfig)
         """How the robot passes between the person and the policy."""
+        env: Path | None = None
+        """YAML file of a Gymnasium environment to train on in the bolt bench's place."""
 
-    given = parse_words(TrainArguments, f"train {preset}", rest, TrainArguments(PRESETS[preset]))
+    given = parse_words(TrainArguments, f"train {preset}", rest, TrainArguments(start))
     console = ConsoleOptions(serving=given.serving, seat=given.seat) if given.console else None
     return _run(given.config, given.out, resume=given.resume, console=console)
+
+
+def _environment_file(words: Sequence[str]) -> Path | None:
+    """What --env names: the environment decides which task names the other options may hold."""
+    for index, word in enumerate(words):
+        if word.startswith("--env="):
+            return Path(word.removeprefix("--env="))
+        if word == "--env" and index + 1 < len(words):
+            return Path(words[index + 1])
+    return None
 
 
 def demo(words: Sequence[str]) -> int:
@@ -156,6 +170,24 @@ def report(words: Sequence[str]) -> int:
         msg = "report: no run folder given; name one or more, e.g. `hildaft report runs/demo`"
         raise HilDaftError(msg)
     print(f"report: {write_report(list(given.runs))}")
+    return 0
+
+
+def check_env(words: Sequence[str]) -> int:
+    """`hildaft check-env FILE`."""
+
+    @dataclass(frozen=True)
+    class CheckEnvArguments:
+        """Try a Gymnasium environment out against its config and say what fits and what does not."""
+
+        file: tyro.conf.Positional[Path]
+        """YAML file of the environment; docs/gymnasium.md says how to write one."""
+
+    from hildaft.build import report_environment
+    from hildaft.config import read_environment
+
+    given = parse_words(CheckEnvArguments, "check-env", words)
+    report_environment(read_environment(given.file))
     return 0
 
 

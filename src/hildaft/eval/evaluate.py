@@ -43,6 +43,8 @@ class TaskEvaluation:
     task: str
     talk: str
     outcomes: tuple[Outcome, ...]
+    step_limit: int = STEP_LIMIT
+    """What a failure counts as."""
 
     @property
     def episodes(self) -> int:
@@ -60,6 +62,7 @@ class TaskEvaluation:
         return counted_lengths(
             [outcome.success for outcome in self.outcomes],
             [outcome.length for outcome in self.outcomes],
+            self.step_limit,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -124,6 +127,7 @@ def evaluate(
     pacing: Pacing | None = None,
     keep_images: bool = False,
     keys: OperatorKeys | None = None,
+    step_limit: int = STEP_LIMIT,
 ) -> EvaluationResult:
     """Runs `episodes` episodes of every task; `on_episode` is called after each of them.
 
@@ -141,16 +145,12 @@ def evaluate(
         pacing: None runs at the robot's own speed.
         keep_images: whether the episodes handed to `on_episode` carry images.
         keys: of a person beside the robot.
+        step_limit: steps that a failure counts as.
 
     Raises:
         HilDaftError: if tasks is empty, episodes < 1 or talk is unknown.
     """
-    if not tasks or episodes < 1 or talk not in get_args(Talk):
-        msg = (
-            f"evaluation tasks={list(tasks)!r} episodes={episodes} talk={talk!r}: at least one "
-            f"task, at least 1 episode and talk out of {', '.join(get_args(Talk))} are allowed"
-        )
-        raise HilDaftError(msg)
+    _require_allowed(tasks, episodes, talk)
     pacing = pacing or Pacing()
     run = partial(run_episode, robot, policy, operator, keep_images=keep_images, keys=keys)
     evaluations: list[TaskEvaluation] = []
@@ -161,8 +161,19 @@ def evaluate(
             outcomes.append(outcome_of(episode))
             if on_episode is not None:
                 on_episode(episode)
-        evaluations.append(TaskEvaluation(task=task, talk=talk, outcomes=tuple(outcomes)))
+        evaluations.append(
+            TaskEvaluation(task=task, talk=talk, outcomes=tuple(outcomes), step_limit=step_limit)
+        )
     return EvaluationResult(tasks=tuple(evaluations))
+
+
+def _require_allowed(tasks: Sequence[str], episodes: int, talk: str) -> None:
+    if not tasks or episodes < 1 or talk not in get_args(Talk):
+        msg = (
+            f"evaluation tasks={list(tasks)!r} episodes={episodes} talk={talk!r}: at least one "
+            f"task, at least 1 episode and talk out of {', '.join(get_args(Talk))} are allowed"
+        )
+        raise HilDaftError(msg)
 
 
 def evaluation_seed(seed: int, task: str, number: int) -> int:
@@ -198,7 +209,7 @@ def write_evaluation(run_folder: Path, record: EvaluationRecord) -> Path:
         "talk": record.talk,
         "preset": record.preset,
         "seed": record.seed,
-        "step_limit": STEP_LIMIT,
+        "step_limit": record.result.tasks[0].step_limit,
         "tasks": record.result.to_json(),
         "diagnostics": dict(record.diagnostics),
     }
@@ -242,7 +253,7 @@ def _read_evaluation(path: Path) -> EvaluationRecord:
             preset=document["preset"],
             seed=int(document["seed"]),
             talk=document["talk"],
-            result=EvaluationResult(tasks=tuple(map(_parse_task, document["tasks"]))),
+            result=EvaluationResult(tasks=_parse_tasks(document)),
             diagnostics={k: float(v) for k, v in document["diagnostics"].items() if v is not None},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -250,8 +261,14 @@ def _read_evaluation(path: Path) -> EvaluationRecord:
         raise HilDaftError(msg) from error
 
 
-def _parse_task(document: Mapping[str, Any]) -> TaskEvaluation:
+def _parse_tasks(document: Mapping[str, Any]) -> tuple[TaskEvaluation, ...]:
+    limit = int(document["step_limit"])
+    return tuple(_parse_task(task, limit) for task in document["tasks"])
+
+
+def _parse_task(document: Mapping[str, Any], step_limit: int) -> TaskEvaluation:
     return TaskEvaluation(
+        step_limit=step_limit,
         task=document["task"],
         talk=document["talk"],
         outcomes=tuple(

@@ -11,9 +11,11 @@ from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner, Metrics
 from hildaft.data.replay import States
 from hildaft.eval.evaluate import EvaluationRecord, evaluate, read_evaluations, write_evaluation
+from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
 from hildaft.runtime.session import Clock, View
 from hildaft.teleop.browser import BrowserOperator, Control
+from hildaft.teleop.scripted_operator import ScriptedOperator
 from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Robot
 
@@ -69,7 +71,7 @@ class LocalBench:
         folder: Path,
         robot: Robot,
         policy: DualActorPolicy,
-        operator: SimulatedOperator,
+        operator: SimulatedOperator | ScriptedOperator,
         view: BenchView,
         config: EvaluationConfig,
         *,
@@ -78,11 +80,13 @@ class LocalBench:
         tasks: tuple[str, ...],
         real_time: bool,
         seat: BrowserOperator | None = None,
+        step_limit: int = STEP_LIMIT,
     ) -> None:
         self._folder, self._robot, self._policy, self._operator = folder, robot, policy, operator
         self._view, self._config = view, config
         self._preset, self._seed, self._tasks = preset, seed, tasks
         self._seat = seat
+        self._step_limit = step_limit
         self.pacing: Final = Pacing(CONTROL_HZ if real_time else None)
         """Measures the loop; keeps it at 10 Hz in real time."""
 
@@ -160,6 +164,7 @@ class LocalBench:
                     seed,
                     on_episode=keep,
                     keys=self._seat,
+                    step_limit=self._step_limit,
                 )
         except _StopError:
             return {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -90,6 +91,7 @@ class ConsistencyHead(nn.Module):
 
     sigmas: Tensor
     frequencies: Tensor
+    top_phase: Tensor
 
     def __init__(self, config: ConsistencyConfig, h: int, proprio: int) -> None:
         super().__init__()
@@ -113,7 +115,12 @@ class ConsistencyHead(nn.Module):
         half = torch.arange(TIME_CHANNELS // 2, dtype=torch.float32)
         frequencies = torch.exp(-math.log(10_000.0) * half / (TIME_CHANNELS // 2 - 1))
         self.register_buffer("frequencies", frequencies, persistent=False)
-        self.register_buffer("sigmas", karras_sigmas(config), persistent=False)
+        sigmas = karras_sigmas(config)
+        self.register_buffer("sigmas", sigmas, persistent=False)
+        # What depends on the noise level alone is computed once for the one that acts, sigma = K.
+        self.register_buffer("top_phase", self._phase(sigmas[:1]), persistent=False)
+        c_skip, c_out, c_in = karras_coefficients(sigmas[:1].double(), config)
+        self._top_coefficients = c_skip.item(), c_out.item(), c_in.item()
 
     def embed_state(
         self, h: Float[Tensor, "*b d"], proprio: Float[Tensor, "*b p"]
@@ -125,7 +132,11 @@ class ConsistencyHead(nn.Module):
         self, state: Float[Tensor, "*#b hidden"], noise: Float[Tensor, "*#b 7"]
     ) -> Float[Tensor, "*b 7"]:
         """One step from noise at sigma = K (`noise` in units of K) to an unclipped action."""
-        return self.denoise(state, noise * self.config.noise_scale, self.sigmas[:1])
+        c_skip, c_out, c_in = self._top_coefficients
+        scale = self.config.noise_scale
+        time = self.time(self.top_phase).squeeze(0)
+        hidden = state + F.linear(noise * (scale * c_in), self.noise_in.weight, time)
+        return (scale * c_skip) * noise + c_out * self.trunk(hidden)
 
     def denoise(
         self,
@@ -135,12 +146,12 @@ class ConsistencyHead(nn.Module):
     ) -> Float[Tensor, "*b 7"]:
         """The action a noisy one stems from, at any noise level; the identity at sigma_min."""
         c_skip, c_out, c_in = karras_coefficients(sigma.unsqueeze(-1), self.config)
-        hidden = state + self.noise_in(c_in * noisy_action) + self._embed_time(sigma)
+        hidden = state + self.noise_in(c_in * noisy_action) + self.time(self._phase(sigma))
         return c_skip * noisy_action + c_out * self.trunk(hidden)
 
-    def _embed_time(self, sigma: Float[Tensor, "*s"]) -> Float[Tensor, "*s hidden"]:
+    def _phase(self, sigma: Float[Tensor, "*s"]) -> Float[Tensor, "*s channels"]:
         phase = (250.0 * sigma.log()).unsqueeze(-1) * self.frequencies
-        return self.time(torch.cat([phase.sin(), phase.cos()], dim=-1))
+        return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
 def karras_sigmas(config: ConsistencyConfig) -> Float[Tensor, " scales"]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -92,7 +93,7 @@ class RefinementActor(nn.Module):
         """
         commands = self.command_to_hidden(self.command_in(self.commands))
         bound = self.config.mean_bound
-        return bound * torch.tanh(self.trunk(state + commands[command]) / bound)
+        return bound * torch.tanh(self.trunk(state + F.embedding(command, commands)) / bound)
 
 
 def _projection(inputs: int, width: int) -> nn.Sequential:

@@ -28,7 +28,7 @@ _SHARD_FRAMES: Final = 1000
 class DatasetConfig:
     """What is rendered."""
 
-    frames: int = 36_000
+    frames: int = 48_000
     """Training frames."""
     held_out: int = 2_000
     """Frames of the same kind, kept for the probe."""

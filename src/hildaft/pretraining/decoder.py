@@ -22,7 +22,7 @@ from hildaft.types import HilDaftError
 class DecoderConfig:
     """How long and how fast the decoder learns."""
 
-    steps: int = 8_000
+    steps: int = 16_000
     """Gradient steps."""
     batch: int = 128
     """Frames per step."""

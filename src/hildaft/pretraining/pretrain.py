@@ -43,7 +43,7 @@ class PretrainConfig:
     """Training of octo-tiny."""
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     """Second stage of octo-tiny: one more block, at the readout token."""
-    encoder: TrainerConfig = field(default_factory=TrainerConfig)
+    encoder: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=14_000))
     """Training of the image encoder."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     """Second stage of the image encoder: its decoder alone, on what its trunk gives."""

@@ -1,0 +1,94 @@
+"""Datasets in and out: `export`, `import`, `inspect`, `convert-pickle`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from hildaft.commands.parse import parse_words
+
+
+def export(words: Sequence[str]) -> int:
+    """`hildaft export RUN --out FOLDER`."""
+
+    @dataclass(frozen=True)
+    class ExportArguments:
+        """Write a run's episodes as a LeRobotDataset v3.0; goes on where an earlier export stopped."""
+
+        run: tyro.conf.Positional[Path]
+        """Run folder."""
+        out: Path
+        """Folder of the dataset."""
+
+    from hildaft.build import export_run
+
+    given = parse_words(ExportArguments, "export", words)
+    result = export_run(given.run, given.out)
+    print(f"{given.out}: {result.episodes} episodes, {result.frames} frames ({result.added} added)")
+    return 0
+
+
+def import_(words: Sequence[str]) -> int:
+    """`hildaft import DATASET --out FOLDER [--map FILE]`."""
+
+    @dataclass(frozen=True)
+    class ImportArguments:
+        """Add the episodes of a LeRobotDataset v3.0 to an episode folder, encoded by the frozen networks."""
+
+        dataset: tyro.conf.Positional[Path]
+        """Folder of the dataset."""
+        out: Path
+        """Episode folder, made where missing; episodes are added."""
+        map: Path | None = None
+        """YAML file that says what the columns mean; not needed for datasets that HiL-DAFT exported."""
+        env: Path | None = None
+        """YAML file of the environment the episodes are for, for its tasks; the bolt bench's where not given."""
+
+    from hildaft.build import import_episodes
+
+    given = parse_words(ImportArguments, "import", words)
+    result = import_episodes(given.dataset, given.out, given.map, given.env)
+    print(
+        f"{given.out}: {result.episodes} episodes added, {result.skipped} of other tasks left out,"
+        f" {100 * result.clipped:.1f} % of steps clipped to the action scale"
+    )
+    return 0
+
+
+def inspect(words: Sequence[str]) -> int:
+    """`hildaft inspect DATASET [--frames FILE]`."""
+
+    @dataclass(frozen=True)
+    class InspectArguments:
+        """Say what a run folder, an episode folder or a LeRobot dataset holds, and what should make one look twice."""
+
+        dataset: tyro.conf.Positional[Path]
+        """Folder."""
+        frames: Path | None = None
+        """Write the first and last frames of the first episodes to this PNG file."""
+
+    from hildaft.eval.inspection import inspect_dataset
+
+    given = parse_words(InspectArguments, "inspect", words)
+    print(inspect_dataset(given.dataset, given.frames).text(given.dataset))
+    return 0
+
+
+def convert_pickle(words: Sequence[str]) -> int:
+    """`hildaft convert-pickle FILE --out FILE`."""
+
+    @dataclass(frozen=True)
+    class ConvertArguments:
+        """Convert HIL-SERL's or ConRFT's pickled transitions to safetensors, in a process that builds only arrays."""
+
+        file: tyro.conf.Positional[Path]
+        """The pickle."""
+        out: Path
+        """File to write; must not exist."""
+
+    from hildaft.data.pickled_demos import convert_pickle as convert
+
+    given = parse_words(ConvertArguments, "convert-pickle", words)
+    print(f"{given.out}: {convert(given.file, given.out)}")
+    return 0

@@ -1,0 +1,399 @@
+"""A Franka behind HIL-SERL's robot server, as the project's `Robot`.
+
+What differs from HIL-SERL's own adapter, and why: every request has a deadline (theirs block for ever); errors are
+never cleared while the arm moves (theirs clear a collision stop at 10 Hz); jaws run beside the loop; a pose that
+jumps stops the episode; and the quaternion's order is checked against the server's Euler angles, not assumed.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, final
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from hildaft.robots.cameras import Camera, CameraConfig
+from hildaft.robots.pose import Pose, QuaternionOrder, from_euler, turn_between
+from hildaft.robots.serl_client import RobotError, SerlClient, ServerState
+from hildaft.robots.workspace import Workspace
+from hildaft.types import (
+    ACTION_DIM,
+    CONTROL_HZ,
+    Action,
+    ActionScale,
+    HilDaftError,
+    Observation,
+    StepResult,
+)
+
+Verdict: TypeAlias = Callable[[], Literal["go on", "success", "failure"]]
+"""Who says whether the task is done: a key, a classifier, a person at the console."""
+
+IMAGE_SIZE: Final = 128
+_STILL_M_S: Final = 0.01
+"""Below this speed the arm counts as at rest."""
+_ORDER_ERROR_RAD: Final = 0.05
+
+COMPLIANT: Final[dict[str, float]] = {
+    "translational_stiffness": 2000.0,
+    "translational_damping": 89.0,
+    "rotational_stiffness": 150.0,
+    "rotational_damping": 7.0,
+    "translational_Ki": 0.0,
+    "rotational_Ki": 0.0,
+    **{f"translational_clip_{sign}{axis}": 0.0075 for sign in ("", "neg_") for axis in "xyz"},
+    **{f"rotational_clip_{sign}{axis}": 0.05 for sign in ("", "neg_") for axis in "xyz"},
+}
+"""During episodes: at most 2000 N/m x 7.5 mm = 15 N."""
+PRECISE: Final[dict[str, float]] = {
+    **COMPLIANT,
+    "translational_Ki": 30.0,
+    "rotational_Ki": 5.0,
+    **{f"translational_clip_{sign}{axis}": 0.01 for sign in ("", "neg_") for axis in "xyz"},
+    **{f"rotational_clip_{sign}{axis}": 0.1 for sign in ("", "neg_") for axis in "xyz"},
+}
+"""While driving to the reset pose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SerlConfig:
+    """One arm behind a SERL server."""
+
+    name: str
+    """Identity recorded with every episode."""
+    url: str = "http://127.0.0.1:5000"
+    """Of the robot server."""
+    workspace: Workspace
+    """Where the arm may go; `hildaft calibrate` measures it."""
+    reset_pose: tuple[float, float, float, float, float, float]
+    """x, y, z (m) and roll, pitch, yaw (rad, extrinsic x, y, z) that episodes start from."""
+    reset_spread_m: float = 0.0
+    """The start is drawn uniformly this far about x and y of the reset pose."""
+    joint_reset_every: int = 0
+    """Episodes between joint resets (they undo the drift of a redundant arm); 0 for never."""
+    cameras: dict[str, CameraConfig] = field(default_factory=dict[str, CameraConfig])
+    """`head` and `wrist`."""
+    quaternion: QuaternionOrder = "xyzw"
+    """Order on the wire; the original server has x, y, z, w."""
+    gripper: Literal["server", "none"] = "server"
+    """Whether the server moves a gripper."""
+    action_scale: ActionScale = field(default_factory=ActionScale)
+    """Metres and radians an action of 1 stands for, per control step."""
+    leash_m: float = 0.03
+    """The commanded pose stays this near the measured one: a blocked arm is not pushed ever harder."""
+    jump_m: float = 0.06
+    """A measured move of more than this within one step is a fault."""
+    jump_rad: float = 0.5
+    """A measured turn of more than this within one step is a fault."""
+    timeout_s: float = 0.2
+    """For each request of the control loop."""
+    step_limit: int = 50
+    """Control steps of an episode (Sec. V-A)."""
+    clear_errors_at_reset: bool = False
+    """Send /clearerr at the start of a reset, arm at rest; off: a person clears a reflex stop, having looked."""
+    compliant: dict[str, float] = field(default_factory=lambda: dict(COMPLIANT))
+    """Impedance during episodes."""
+    precise: dict[str, float] = field(default_factory=lambda: dict(PRECISE))
+    """Impedance while driving to the reset pose."""
+
+    def __post_init__(self) -> None:
+        if not self.workspace.contains(np.array(self.reset_pose[:3])):
+            msg = f"{self.name} reset_pose={self.reset_pose}: its position must lie in the workspace box"
+            raise HilDaftError(msg)
+        for name in ("leash_m", "jump_m", "jump_rad", "timeout_s", "step_limit"):
+            if not getattr(self, name) > 0:
+                msg = f"{self.name} {name}={getattr(self, name)}: a positive number is allowed"
+                raise HilDaftError(msg)
+        if self.jump_m <= self.action_scale.translation_m:
+            msg = (
+                f"{self.name} jump_m={self.jump_m}: more than action_scale.translation_m is allowed"
+            )
+            raise HilDaftError(msg)
+
+
+@final
+class SerlRobot:
+    """Implements `types.Robot`; wrap it in `SafeRobot`. Any fault leaves the arm holding and raises `RobotError`.
+
+    Args:
+        config: the arm.
+        client: its server.
+        cameras: `head` and `wrist`.
+        verdict: asked after every step.
+        sleep: seconds to wait, replaceable in tests.
+    """
+
+    def __init__(
+        self,
+        config: SerlConfig,
+        client: SerlClient,
+        cameras: Mapping[str, Camera],
+        verdict: Verdict,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.config: Final = config
+        self._client, self._cameras = client, dict(cameras)
+        self._verdict, self._sleep = verdict, sleep
+        self._jaws: Final = ThreadPoolExecutor(1, thread_name_prefix="gripper")
+        self._jaw_move: Future[None] | None = None
+        self._closed = False
+        self._by_parts = config.gripper == "none"
+        self._measured: Pose | None = None
+        self._commanded: Pose | None = None
+        roll_pitch_yaw = np.array(config.reset_pose[3:])
+        self._upright: Final = Pose(np.array(config.reset_pose[:3]), from_euler(roll_pitch_yaw))
+        self._steps = self._episodes = 0
+
+    @property
+    def name(self) -> str:
+        """As configured."""
+        return self.config.name
+
+    @property
+    def action_scale(self) -> ActionScale:
+        """Metres and radians an action of 1 stands for."""
+        return self.config.action_scale
+
+    @property
+    def commanded(self) -> Pose | None:
+        """The last pose sent, None before the first."""
+        return self._commanded
+
+    def connect(self) -> list[str]:
+        """Reads everything once, moves nothing; what a person should know, line by line.
+
+        Raises:
+            RobotError: the server does not answer, or its quaternion has another order than configured.
+        """
+        notes = [f"robot {self.name} at {self._client.url}"]
+        try:
+            state = self._state()
+        except RobotError:
+            # The original server answers 500 when it was started without a gripper.
+            self._by_parts = True
+            state = self._state()
+            notes.append("/getstate fails; reading the single routes (the server has no gripper?)")
+        pose = Pose.from_wire(state.pose, self.config.quaternion)
+        euler = self._client.pose_euler()
+        off = float(np.linalg.norm(turn_between(from_euler(euler[3:]), pose.quaternion)))
+        if off > _ORDER_ERROR_RAD:
+            other: QuaternionOrder = "wxyz" if self.config.quaternion == "xyzw" else "xyzw"
+            msg = (
+                f"robot {self.name} quaternion={self.config.quaternion!r}: differs by {off:.2f} rad from the server's"
+                f" own Euler angles; is it {other!r}? Nothing was moved"
+            )
+            raise RobotError(msg)
+        self._measured = pose
+        position = ", ".join(f"{value:.3f}" for value in pose.position_m)
+        inside = self.config.workspace.contains(pose.position_m)
+        notes.append(
+            f"end effector at {position} m, {'inside' if inside else 'OUTSIDE'} the workspace box"
+        )
+        notes.append(
+            f"turned {pose.angle_rad(self._upright):.2f} rad from the reset orientation,"
+            f" {self.config.workspace.max_turn_rad:.2f} allowed"
+        )
+        jaws = "none" if self._by_parts else f"{state.gripper:.2f} open"
+        notes.append(
+            f"gripper: {jaws}; quaternion order {self.config.quaternion} agrees with the Euler angles"
+        )
+        return notes
+
+    def reset(self, task: str, seed: int) -> Observation:
+        """Drives to the start pose, in steps no larger than an action's, and opens the jaws.
+
+        Raises:
+            RobotError: a fault, or the start pose was not reached.
+        """
+        del task
+        config, client = self.config, self._client
+        if self._measured is None:
+            self.connect()
+        self._wait_until_still()
+        here = self._look(check_jump=False)
+        if not config.workspace.contains(here.position_m, margin_m=0.05):
+            position = np.round(here.position_m, 3).tolist()
+            msg = f"robot {self.name} is at {position} m, far outside its workspace box; bring it back by hand"
+            raise RobotError(msg)
+        client.update_parameters(config.compliant)
+        if config.clear_errors_at_reset:
+            client.clear_errors()
+        self._send(here)
+        self._sleep(0.3)
+        client.update_parameters(config.precise)
+        self._sleep(0.5)
+        if config.joint_reset_every and self._episodes % config.joint_reset_every == 0:
+            client.reset_joints()
+            here = self._look(check_jump=False)
+        self._episodes += 1
+        self._move_jaws(close=False)
+        self._drive(self._start_pose(seed))
+        client.update_parameters(config.compliant)
+        self._steps = 0
+        return self._observe(self._state())
+
+    def step(self, action: Action) -> StepResult:
+        """Sends one pose, waits for nothing but the reply, and reads the state.
+
+        Raises:
+            HilDaftError: the action is not 7 finite numbers.
+            RobotError: the server or the arm failed; the arm holds its last pose.
+        """
+        if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
+            msg = f"robot {self.name} action={action!r}: {ACTION_DIM} finite numbers are allowed"
+            raise HilDaftError(msg)
+        if self._commanded is None or self._measured is None:
+            msg = f"robot {self.name}: call reset first"
+            raise HilDaftError(msg)
+        scale, values = self.config.action_scale, np.clip(action.astype(np.float64), -1.0, 1.0)
+        wanted = self._commanded.moved(
+            values[:3] * scale.translation_m, values[3:6] * scale.rotation_rad
+        )
+        self._move_jaws(close=bool(action[6] > 0))
+        self._send(self._leashed(wanted))
+        state = self._state()
+        self._accept(state, check_jump=True)
+        observation = self._observe(state)
+        self._steps += 1
+        verdict = self._verdict()
+        truncated = verdict == "go on" and self._steps >= self.config.step_limit
+        return StepResult(
+            observation=observation,
+            reward=float(verdict == "success"),
+            terminated=verdict != "go on",
+            truncated=truncated,
+        )
+
+    def stop(self) -> None:
+        """Makes the measured pose the commanded one; where the server is away, the arm holds the last one anyway."""
+        if self._commanded is None:
+            return
+        try:
+            pose = Pose.from_wire(self._state().pose, self.config.quaternion)
+            self._client.send_pose(pose.to_wire(self.config.quaternion))
+            self._commanded = pose
+        except HilDaftError:
+            return
+
+    def close(self) -> None:
+        """Stops, lets the cameras go."""
+        self.stop()
+        self._jaws.shutdown(wait=False, cancel_futures=True)
+        for camera in self._cameras.values():
+            camera.close()
+
+    # Moving.
+
+    def _start_pose(self, seed: int) -> Pose:
+        spread = self.config.reset_spread_m
+        offset = np.random.default_rng(seed).uniform(-spread, spread, 3) * np.array([1.0, 1.0, 0.0])
+        return self.config.workspace.clamp(self._upright.moved(offset, np.zeros(3)), self._upright)
+
+    def _drive(self, goal: Pose) -> None:
+        scale = self.config.action_scale
+        assert self._measured is not None
+        way = max(
+            self._measured.distance_m(goal) / scale.translation_m,
+            self._measured.angle_rad(goal) / scale.rotation_rad,
+        )
+        # Three times the way, and time to settle: an arm that is blocked does not push on for ever.
+        here = self._measured
+        for _ in range(int(3 * way) + 20):
+            assert self._commanded is not None
+            following = self._commanded.towards(goal, scale.translation_m, scale.rotation_rad)
+            self._send(self._leashed(following))
+            self._sleep(1.0 / CONTROL_HZ)
+            here = self._look(check_jump=True)
+            if here.distance_m(goal) < 0.01 and here.angle_rad(goal) < 0.05:
+                return
+        left = here.distance_m(goal)
+        msg = f"robot {self.name}: {left:.3f} m from its start pose and not getting nearer; is it blocked? It holds"
+        raise RobotError(msg)
+
+    def _leashed(self, wanted: Pose) -> Pose:
+        """Inside the workspace, and no further from the measured pose than the leash."""
+        assert self._measured is not None
+        inside = self.config.workspace.clamp(wanted, self._upright)
+        return self._measured.towards(
+            inside,
+            self.config.leash_m + self.config.action_scale.translation_m,
+            4.0 * self.config.action_scale.rotation_rad,
+        )
+
+    def _send(self, pose: Pose) -> None:
+        self._client.send_pose(pose.to_wire(self.config.quaternion))
+        self._commanded = pose
+
+    def _move_jaws(self, *, close: bool) -> None:
+        """Starts the jaws where they should change and none of their commands is under way."""
+        if self.config.gripper == "none" or (self._jaw_move and not self._jaw_move.done()):
+            return
+        if self._jaw_move is not None:
+            failed, self._jaw_move = self._jaw_move.exception(), None
+            if failed is not None:
+                msg = f"robot {self.name}: its gripper failed ({failed}); the arm holds"
+                raise RobotError(msg) from failed
+        if close != self._closed:
+            self._closed = close
+            command = "close" if close else "open"
+            self._jaw_move = self._jaws.submit(self._client.command_gripper, command)
+
+    # Reading.
+
+    def _state(self) -> ServerState:
+        """One state; a read that fails is tried once more, for it moves nothing."""
+        read = self._client.state_by_parts if self._by_parts else self._client.state
+        try:
+            return read()
+        except RobotError:
+            return read()
+
+    def _look(self, *, check_jump: bool) -> Pose:
+        return self._accept(self._state(), check_jump=check_jump)
+
+    def _accept(self, state: ServerState, *, check_jump: bool) -> Pose:
+        pose, before = Pose.from_wire(state.pose, self.config.quaternion), self._measured
+        if check_jump and before is not None:
+            moved, turned = pose.distance_m(before), pose.angle_rad(before)
+            if moved > self.config.jump_m or turned > self.config.jump_rad:
+                msg = (
+                    f"robot {self.name}: its pose jumped by {moved:.3f} m and {turned:.2f} rad in one step;"
+                    f" {self.config.jump_m} m and {self.config.jump_rad} rad are allowed. The arm holds; look at it"
+                )
+                raise RobotError(msg)
+        self._measured = pose
+        return pose
+
+    def _wait_until_still(self) -> None:
+        for _ in range(50):
+            if float(np.linalg.norm(self._state().velocity[:3])) < _STILL_M_S:
+                return
+            self._sleep(0.1)
+        msg = f"robot {self.name}: still moving after 5 s; a reset starts from rest"
+        raise RobotError(msg)
+
+    def _observe(self, state: ServerState) -> Observation:
+        closed = float(self._closed)
+        opening = 1.0 - closed if np.isnan(state.gripper) else float(np.clip(state.gripper, 0, 1))
+        images = {
+            name: _square(camera.read(), self.config.cameras.get(name))
+            for name, camera in self._cameras.items()
+        }
+        return Observation(images=images, proprio=np.array([opening, closed], dtype=np.float32))
+
+
+def _square(
+    frame: UInt8[np.ndarray, "h w 3"], config: CameraConfig | None
+) -> UInt8[np.ndarray, "128 128 3"]:
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    crop = ((height - side) // 2, (width - side) // 2, side, side)
+    if config is not None and config.crop is not None:
+        crop = config.crop
+    top, left, tall, wide = crop
+    cut = Image.fromarray(frame[top : top + tall, left : left + wide])
+    return np.asarray(cut.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX))

@@ -1,0 +1,55 @@
+"""Loads the user's law of a scripted operator: Python code that the user names, and that is run."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias, cast
+
+from hildaft.teleop.scripted_operator import Advice
+from hildaft.types import ActionScale, HilDaftError
+
+Law: TypeAlias = Callable[[Any, Any, ActionScale], Advice]
+"""(environment, its own observation, action scale) -> what a skilled person would do now."""
+
+
+def load_law(name: str) -> Law:
+    """The function that `module:function` or `file.py:function` names.
+
+    Raises:
+        HilDaftError: nothing is named, there is no such file, module or function, or its code fails to load.
+    """
+    place, _, function = name.rpartition(":")
+    if not place or not function:
+        msg = (
+            f"environment.operator={name!r}: `module:function` or `file.py:function` is needed to demonstrate and"
+            " correct; docs/gymnasium.md has an example"
+        )
+        raise HilDaftError(msg)
+    try:
+        module = (
+            _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        )
+    except Exception as error:  # the user's code may raise anything
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        msg = f"environment.operator={name!r}: cannot be loaded ({reason})"
+        raise HilDaftError(msg) from error
+    law = getattr(module, function, None)
+    if not callable(law):
+        own = [
+            n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__
+        ]
+        there = ", ".join(own)
+        msg = f"environment.operator={name!r}: no function {function!r} there; found {there or 'none'}"
+        raise HilDaftError(msg)
+    return cast(Law, law)
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"hildaft_law_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,290 @@
+"""Datasets go to LeRobot's format and come back; what LeRobot 0.6.1 wrote is read; an export goes on after a kill."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hildaft.data.episode_builder import EpisodeBuilder, decode_jpeg
+from hildaft.data.episodes import EpisodeStore
+from hildaft.data.lerobot_format import read_episode_table, read_info, read_table
+from hildaft.robots.gym_config import GymAction, GymCamera
+from hildaft.runtime.dataset_import import DatasetMapping, import_dataset, map_actions
+from hildaft.teleop.talk import PHRASES, label_tweaks
+from hildaft.types import ActionScale, Encoded, HilDaftError, Observation, RefinementCommand
+
+pytest.importorskip("pyarrow")
+from hildaft.data import lerobot_export
+from hildaft.data.lerobot_export import Labels, export_dataset
+from hildaft.data.lerobot_import import decode, iterate_raw
+from hildaft.eval.inspection import inspect_dataset
+
+WRITTEN_BY_LEROBOT = Path(__file__).parents[1] / "fixtures" / "lerobot_0_6_1"
+LABELS = Labels(instructions={"pick": "pick up"}, phrases=PHRASES, action_scale=ActionScale())
+MAPPING = DatasetMapping(
+    tasks={"push the block": "pick"},
+    cameras={
+        name: GymCamera(source="observation", key=f"observation.images.{key}")
+        for name, key in (("head", "front"), ("wrist", "side"))
+    },
+    action=(
+        GymAction(means="dx", unit=0.01),
+        GymAction(means="dy", unit=-0.01),
+        GymAction(means="dz", unit=0.01),
+        GymAction(means="gripper", open=0.0, closed=1.0),
+    ),
+    success="reward",
+)
+
+
+BIT_FOR_BIT = (
+    "proprio",
+    "policy_action",
+    "human_action",
+    "executed_action",
+    "is_intervention",
+    "spoken",
+    "refinement",
+    "displacement_m",
+    "reward",
+    "terminated",
+    "truncated",
+)
+
+
+class Pixels:
+    """Frozen encoders that look at the mean colour."""
+
+    encoder_hash = "mean colour"
+
+    def encode(self, observation: Observation, task: str) -> Encoded:
+        h = observation.images["head"].mean(axis=(0, 1)).astype(np.float32)
+        return Encoded(h=h, features=h[:2].copy(), proprio=observation.proprio)
+
+
+def make_episode(seed: int, steps: int = 6, task: str = "pick"):
+    rng = np.random.default_rng(seed)
+    builder = EpisodeBuilder(
+        task=task,
+        source="online",
+        robot="A",
+        seed=seed,
+        policy_version=seed,
+        encoder_hash="mean colour",
+        action_scale=ActionScale(),
+    )
+    for step in range(steps + 1):
+        images = {n: rng.integers(0, 255, (16, 16, 3), np.uint8) for n in ("wrist", "head")}
+        observation = Observation(images=images, proprio=np.array([0.5, step % 2], np.float32))
+        encoded = Pixels().encode(
+            Observation(images={"head": images["head"]}, proprio=observation.proprio), task
+        )
+        builder.observe(observation, encoded)
+        if step < steps:
+            action = rng.uniform(-1, 1, 7).astype(np.float32)
+            helped = 2 <= step < 4
+            builder.act(
+                policy_action=-action,
+                human_action=action if helped else None,
+                executed_action=action if helped else -action,
+                spoken=RefinementCommand((1, 0, -1)),
+                reward=float(step == steps - 1),
+                terminated=step == steps - 1,
+                truncated=False,
+            )
+    return builder.build(label_tweaks)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = EpisodeStore(tmp_path / "episodes")
+    for seed in range(7):
+        store.append(make_episode(seed, steps=4 + seed, task="pick" if seed % 2 else "assemble"))
+    return store
+
+
+def test_what_was_exported_comes_back_to_the_bit(store, tmp_path):
+    result = export_dataset(store, tmp_path / "dataset", LABELS)
+    assert (result.episodes, result.frames, result.added) == (7, 49, 7)
+    back = EpisodeStore(tmp_path / "back")
+    done = import_dataset(tmp_path / "dataset", back, Pixels(), ("pick", "assemble"), None)
+    assert done.episodes == 7
+    for index in store.indices:
+        one, other = store.read(index), back.read(index)
+        for name in ("task", "source", "robot", "seed", "policy_version", "success", "images"):
+            assert getattr(one, name) == getattr(other, name), name
+        for name in BIT_FOR_BIT:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+        # h was made from the pixels before JPEG; made anew, it sees them after.
+        assert np.abs(one.h - other.h).max() < 3.0
+
+
+def test_the_columns_are_those_that_info_json_names(store, tmp_path):
+    export_dataset(store, tmp_path / "dataset", LABELS)
+    assert not list((tmp_path / "dataset").rglob(".writing-*"))
+    info = json.loads((tmp_path / "dataset" / "meta" / "info.json").read_text())
+    table = read_table(next((tmp_path / "dataset" / "data").rglob("*.parquet")))
+    assert set(table.column_names) == set(info["features"])
+    assert info["total_frames"] == table.num_rows
+    rows = read_episode_table(tmp_path / "dataset")
+    assert [row["dataset_from_index"] for row in rows[1:]] == [
+        row["dataset_to_index"] for row in rows[:-1]
+    ]
+    assert rows[1]["tasks"] == ["pick up"]
+    statistics = json.loads((tmp_path / "dataset" / "meta" / "stats.json").read_text())
+    actions = np.concatenate([e.executed_action for _, e in store.iterate()])
+    np.testing.assert_allclose(statistics["action"]["mean"], actions.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(statistics["action"]["std"], actions.std(axis=0), atol=1e-6)
+    assert np.shape(statistics["observation.images.head"]["mean"]) == (3, 1, 1)
+
+
+@pytest.mark.parametrize("kill_at", [1, 2, 4, 5, 7, 9])
+def test_an_export_goes_on_where_it_was_killed(store, tmp_path, monkeypatch, kill_at):
+    whole = tmp_path / "whole"
+    export_dataset(store, whole, LABELS, max_file_mb=0.004)
+    calls = iter(range(1000))
+
+    def dying(real):
+        def write(*words):
+            if next(calls) == kill_at:
+                raise KeyboardInterrupt
+            return real(*words)
+
+        return write
+
+    killed = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        for name in ("write_parquet", "write_json"):
+            patch.setattr(lerobot_export, name, dying(getattr(lerobot_export, name)))
+        with pytest.raises(KeyboardInterrupt):
+            export_dataset(store, killed, LABELS, max_file_mb=0.004)
+    export_dataset(store, killed, LABELS, max_file_mb=0.004)
+    files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
+    assert len(files) > 10
+    assert files == sorted(p.relative_to(killed) for p in killed.rglob("*") if p.is_file())
+    for file in files:
+        assert (whole / file).read_bytes() == (killed / file).read_bytes(), file
+
+
+def test_new_episodes_are_added_to_an_export(store, tmp_path):
+    export_dataset(store, tmp_path / "dataset", LABELS)
+    store.append(make_episode(9))
+    result = export_dataset(store, tmp_path / "dataset", LABELS)
+    assert (result.episodes, result.added) == (8, 1)
+    assert [r.index for r in iterate_raw(tmp_path / "dataset")] == list(range(8))
+    assert export_dataset(store, tmp_path / "dataset", LABELS).added == 0
+
+
+def test_a_dataset_of_others_is_left_alone(store, tmp_path):
+    shutil.copytree(WRITTEN_BY_LEROBOT / "image", tmp_path / "theirs")
+    with pytest.raises(HilDaftError, match="not exported by HiL-DAFT"):
+        export_dataset(store, tmp_path / "theirs", LABELS)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    with pytest.raises(HilDaftError, match="not exported by HiL-DAFT"):
+        export_dataset(store, tmp_path / "notes", LABELS)
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_what_lerobot_wrote_is_imported(tmp_path, kind):
+    if kind == "video":
+        pytest.importorskip("av")
+    store = EpisodeStore(tmp_path / "episodes")
+    result = import_dataset(WRITTEN_BY_LEROBOT / kind, store, Pixels(), ("pick",), MAPPING)
+    assert (result.episodes, result.skipped) == (2, 1)
+    episode = store.read(0)
+    assert (len(episode), episode.success, episode.source) == (7, True, "demo")
+    # 0.3 of a centimetre is 0.2 of our 15 mm; dy is mirrored.
+    np.testing.assert_allclose(episode.executed_action[3, :3], [0.2, 0.1 / 1.5, 0.0], atol=1e-6)
+    assert episode.executed_action[:, 6].tolist() == [-1, -1, -1, -1, 1, 1, 1]
+    head = decode_jpeg(episode.images["head"][2])
+    wrist = decode_jpeg(episode.images["wrist"][2])
+    # The square that moves 10 px a frame: at frame 2 from column 20 of 128, 16 cut off at the left.
+    red = head[..., 0].astype(int) > 128
+    assert red[:26].mean() > 0.05
+    assert not red[40:].any()
+    assert abs(int(np.flatnonzero(red.any(axis=0))[0]) - 5) <= 3
+    assert np.abs(head[:, ::-1].astype(int) - wrist).mean() < 4
+
+
+def test_frames_of_a_later_episode_are_its_own(tmp_path):
+    pytest.importorskip("av")
+    images, videos = (list(iterate_raw(WRITTEN_BY_LEROBOT / k)) for k in ("image", "video"))
+    for one, other in zip(images, videos, strict=True):
+        for name, frames in one.images.items():
+            for left, right in zip(frames, other.images[name], strict=True):
+                assert np.abs(decode(left).astype(int) - decode(right)).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"action": MAPPING.action[:3]}, "the dataset's action has 4"),
+        ({"cameras": {"head": MAPPING.cameras["head"]}}, "head and wrist are needed"),
+        ({"success": "next.success"}, "no column next.success"),
+        (
+            {
+                "cameras": {
+                    "head": GymCamera(source="observation", key="x"),
+                    "wrist": MAPPING.cameras["head"],
+                }
+            },
+            "observation.images.front",
+        ),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_one_line(tmp_path, change, words):
+    store = EpisodeStore(tmp_path / "episodes")
+    with pytest.raises(HilDaftError, match=words) as error:
+        import_dataset(
+            WRITTEN_BY_LEROBOT / "image", store, Pixels(), ("pick",), replace(MAPPING, **change)
+        )
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_mapping_the_features_are_listed(tmp_path):
+    store = EpisodeStore(tmp_path / "episodes")
+    with pytest.raises(HilDaftError, match="delta_x, delta_y, delta_z, gripper"):
+        import_dataset(WRITTEN_BY_LEROBOT / "image", store, Pixels(), ("pick",), None)
+
+
+def test_mapped_actions_are_the_same_metres(tmp_path):
+    rng = np.random.default_rng(0)
+    theirs = rng.uniform(-1, 1, (5, 4)).astype(np.float32)
+    ours = map_actions(theirs, MAPPING)
+    np.testing.assert_allclose(ours[:, 0] * 0.015, theirs[:, 0] * 0.01, atol=1e-7)
+    np.testing.assert_allclose(ours[:, 1] * 0.015, -theirs[:, 1] * 0.01, atol=1e-7)
+
+
+def test_a_damaged_dataset_is_one_line(store, tmp_path):
+    export_dataset(store, tmp_path / "dataset", LABELS)
+    data = next((tmp_path / "dataset" / "data").rglob("*.parquet"))
+    data.write_bytes(data.read_bytes()[:-200])
+    with pytest.raises(HilDaftError, match="dataset file") as error:
+        list(iterate_raw(tmp_path / "dataset"))
+    assert "\n" not in str(error.value)
+    (tmp_path / "dataset" / "meta" / "info.json").write_text("{")
+    with pytest.raises(HilDaftError, match="damaged"):
+        read_info(tmp_path / "dataset")
+
+
+def test_inspection_counts_and_warns(store, tmp_path):
+    found = inspect_dataset(store.folder, tmp_path / "frames.png")
+    assert (found.episodes, found.steps, found.interventions) == (7, 49, 14)
+    assert found.warnings == []
+    assert (tmp_path / "frames.png").stat().st_size > 1000
+    idle = make_episode(20)
+    still = np.zeros_like(idle.executed_action)
+    store.append(replace(idle, source="demo", success=False, executed_action=still))
+    text = inspect_dataset(store.folder).text(store.folder)
+    assert "demonstrations of 'pick' did not succeed" in text
+    exported = tmp_path / "dataset"
+    export_dataset(store, exported, LABELS)
+    assert inspect_dataset(exported).steps == 55
+    theirs = inspect_dataset(WRITTEN_BY_LEROBOT / "image").text(Path("x"))
+    assert "3 episodes, 21 steps" in theirs
+    with pytest.raises(HilDaftError, match="neither a run folder"):
+        inspect_dataset(tmp_path / "nothing")
