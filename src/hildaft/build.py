@@ -293,21 +293,6 @@ def build_policy(config: RunConfig, encoders: FrozenEncoders) -> DualActorPolicy
     return DualActorPolicy(encoders, actors, seed=config.seed, bypass_null=method.null_bypass)
 
 
-def load_policy(folder: Path) -> tuple[DualActorPolicy, tuple[str, ...]]:
-    """A run's newest policy, ready to act, and the tasks it was trained on.
-
-    Raises:
-        HilDaftError: no such run, or no whole checkpoint.
-    """
-    config = read_config(folder / "config.yaml")
-    checkpoint = read_newest(folder / "checkpoints")
-    if checkpoint.warning:
-        print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
-    policy = build_policy(config, build_encoders(config))
-    policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
-    return policy, config.tasks
-
-
 def _dims(encoders: FrozenEncoders) -> Dims:
     return Dims(h=encoders.h_dim, features=encoders.feature_dim, proprio=PROPRIO_DIM)
 

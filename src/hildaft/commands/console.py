@@ -18,6 +18,7 @@ from hildaft.console.serving import ServingConfig, serve
 from hildaft.console.sessions import (
     Demonstrator,
     Recording,
+    SeededPolicy,
     accompany,
     person,
     practise,
@@ -95,9 +96,7 @@ def _robot_loop(
         policy = None
         allowed = TASKS
         if given.run is not None:
-            from hildaft.build import load_policy
-
-            policy, allowed = load_policy(given.run)
+            policy, allowed = _newest_policy(given.run)
         for task in given.tasks:
             require_name("tasks", task, allowed)
         tasks = given.tasks or allowed
@@ -117,6 +116,22 @@ def _robot_loop(
     finally:
         stop.set()
         bolt_robot.close()
+
+
+def _newest_policy(folder: Path) -> tuple[SeededPolicy, tuple[str, ...]]:
+    """A run's newest policy, ready to act, and the tasks it was trained on."""
+    from hildaft.algo.checkpoint import read_newest
+    from hildaft.algo.training import published_weights
+    from hildaft.build import build_encoders, build_policy
+    from hildaft.config import read_config
+
+    config = read_config(folder / "config.yaml")
+    checkpoint = read_newest(folder / "checkpoints")
+    if checkpoint.warning:
+        print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
+    policy = build_policy(config, build_encoders(config))
+    policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
+    return policy, config.tasks
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,9 @@ class ServingConfig:
                 raise HilDaftError(msg)
         if not self.is_loopback and self.tls_cert is None and not self.insecure:
             msg = (
-                f"console host={self.host!r}: without TLS only the loopback (127.0.0.1) is allowed;"
-                " give --serving.tls-cert and --serving.tls-key, use an SSH tunnel, or add"
-                " --serving.insecure if everyone on the network may move the robot"
+                f"console host={self.host!r}: without TLS only the loopback (127.0.0.1) is allowed; give"
+                " --serving.tls-cert and --serving.tls-key, use an SSH tunnel, or add --serving.insecure if everyone"
+                " on the network may move the robot"
             )
             raise HilDaftError(msg)
 
