@@ -16,6 +16,8 @@ usage: hildaft COMMAND [...]
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   report RUN...      write report/index.html
   check-env FILE     try a Gymnasium environment out against its config; train on it with train --env FILE
+  doctor             look at this machine: ok, warn or fail, and the cure
+  check-robot FILE   read a Franka behind a SERL server, send nothing; calibrate measures its workspace box
   export RUN         write a run's episodes as a LeRobotDataset v3.0; import brings one in
   inspect DATASET    counts, lengths, success, action ranges, frames and warnings of a dataset
   convert-pickle F   HIL-SERL and ConRFT demonstrations to safetensors, isolated
@@ -40,6 +42,9 @@ COMMANDS: Final = {
     "eval": "run:evaluate",
     "report": "run:report",
     "check-env": "run:check_env",
+    "doctor": "doctor:doctor",
+    "check-robot": "robot:check_robot",
+    "calibrate": "robot:calibrate",
     "export": "datasets:export",
     "import": "datasets:import_",
     "inspect": "datasets:inspect",

@@ -1,0 +1,1 @@
+"""What `hildaft doctor` looks at, one module per part; each gives findings with a cure."""
