@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test check bench release-check docs
 
 setup: $(READY)
 
@@ -24,3 +24,11 @@ check: $(READY)
 bench: $(READY)
 	$(PY) benchmarks/sim.py cost --steps 100 --out runs/bench/sim_cost.json
 	$(PY) benchmarks/learner.py --rounds 5
+
+release-check:
+	bash scripts/release_check.sh
+
+docs: $(READY)
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(PY) scripts/configuration_reference.py
+	.venv/bin/zensical build --strict
