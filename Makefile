@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test check bench release-check docs
 
 setup: $(READY)
 
@@ -24,3 +24,11 @@ check: $(READY)
 # Set LEROBOT_PYTHON to an interpreter that can import lerobot to compare with its SAC too.
 bench: $(READY)
 	$(PY) benchmarks/run.py $(if $(LEROBOT_PYTHON),--lerobot-python $(LEROBOT_PYTHON))
+
+release-check:
+	bash scripts/release_check.sh
+
+docs: $(READY)
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(PY) scripts/configuration_reference.py
+	.venv/bin/zensical build --strict

@@ -49,6 +49,8 @@ from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.robots.serl_client import SerlClient
+from hildaft.robots.serl_http import SerlConfig, SerlRobot
 from hildaft.runtime.dataset_import import DatasetMapping, ImportResult, import_dataset
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
@@ -373,6 +375,13 @@ def import_episodes(
             require_name("mapping.tasks", task, config.tasks)
     encoders = build_policy(config, build_encoders(config))
     return import_dataset(dataset, EpisodeStore(folder), encoders, config.tasks, meaning)
+
+
+def open_serl(file: Path, sink: Callable[[str], None] | None = None) -> SerlRobot:
+    """The arm of a YAML file, without cameras; with a sink nothing that moves is sent. Raises HilDaftError."""
+    config = read_yaml(SerlConfig, file, "examples/robots/franka_serl.yaml is one to copy")
+    client = SerlClient(config.url, config.timeout_s, sink)
+    return SerlRobot(config, client, {}, lambda: "go on")
 
 
 def render_bench(folder: Path, robot: Literal["A", "B"], seed: int) -> list[Path]:

@@ -18,13 +18,14 @@ usage: hildaft COMMAND [...]
   record             demonstrations from the browser, or by the simulated operator, each one reviewed
   report RUN...      write report/index.html
   check-env FILE     try a Gymnasium environment out against its config; train on it with train --env FILE
+  doctor             look at this machine; --teleop: devices in the hand; --backbone NAME: load and time it
+  check-robot FILE   read a Franka behind a SERL server, send nothing; calibrate measures its workspace box
   export RUN         write a run's episodes as a LeRobotDataset v3.0; import brings one in
   inspect DATASET    counts, lengths, success, action ranges, frames and warnings of a dataset
   convert-pickle F   HIL-SERL and ConRFT demonstrations to safetensors, isolated
   pretrain           make the embedded backbone's weights anew
   train-success RUN  train a classifier that sees success, for robots without a simulator
   talk [TEXT]        show how typed or spoken words are understood; nothing moves
-  doctor             is this machine ready? --teleop: devices, permissions, live axes, rate, latency
   bench-sim          render a contact sheet and a clip of each task
 
 `hildaft COMMAND --help` explains a command."""
@@ -49,13 +50,15 @@ COMMANDS: Final = {
     "record": "console:record",
     "report": "run:report",
     "check-env": "run:check_env",
+    "doctor": "doctor:doctor",
+    "check-robot": "robot:check_robot",
+    "calibrate": "robot:calibrate",
     "export": "datasets:export",
     "import": "datasets:import_",
     "inspect": "datasets:inspect",
     "convert-pickle": "datasets:convert_pickle",
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",
-    "doctor": "doctor:doctor",
     "talk": "talk:talk",
     "train-success": "train_success:train_success",
 }

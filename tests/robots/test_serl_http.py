@@ -1,5 +1,6 @@
 """The Franka adapter against a server process that fails in every way known: it says so in time, and the arm holds."""
 
+import io
 import json
 import math
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hildaft.commands.robot import calibrate, check_robot
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.serl_client import RobotError, SerlClient
 from hildaft.robots.serl_http import SerlConfig, SerlRobot
@@ -324,3 +326,17 @@ def test_every_other_route_and_what_the_server_would_clamp_in_silence():
     assert routes[0] == "/set_load"
     assert routes[-2:] == ["/reset_gripper", "/get_gripper"]
     server.close()
+
+
+def test_check_robot_and_calibrate_send_nothing(server, tmp_path, monkeypatch, capsys):
+    example = Path(__file__).parents[2] / "examples" / "robots" / "franka_serl.yaml"
+    file = tmp_path / "arm.yaml"
+    file.write_text(example.read_text().replace("http://127.0.0.1:5000", server.url))
+    assert check_robot([str(file), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "inside the workspace box" in printed
+    assert "POST /pose" in printed
+    monkeypatch.setattr("sys.stdin", io.StringIO("\nq\n"))
+    with pytest.raises(HilDaftError, match="two opposite ones"):
+        calibrate([str(file)])
+    assert {entry[1] for entry in server.journal()} <= {"/getstate", "/getpos_euler"}

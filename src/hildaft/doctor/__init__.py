@@ -1,1 +1,1 @@
-"""What `hildaft doctor` looks at: each module measures one thing and says what to do."""
+"""What `hildaft doctor` looks at, one module per part; each gives findings with a cure."""

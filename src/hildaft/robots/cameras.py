@@ -8,9 +8,12 @@ from typing import Any, Final, Literal, Protocol, final, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from hildaft.types import HilDaftError
 
+IMAGE_SIZE: Final = 128
+"""Side in px of the views that the policy gets."""
 Frame = UInt8[np.ndarray, "h w 3"]
 
 
@@ -163,3 +166,17 @@ def _library(module: str, package: str, camera: str) -> Any:  # noqa: ANN401 - a
     except ImportError as error:
         msg = f"camera {camera}: {module} is not installed; pip install {package}"
         raise HilDaftError(msg) from error
+
+
+def square_view(
+    frame: UInt8[np.ndarray, "h w 3"], config: CameraConfig | None
+) -> UInt8[np.ndarray, "128 128 3"]:
+    """The part of a frame that the config keeps, at the policy's size."""
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    crop = ((height - side) // 2, (width - side) // 2, side, side)
+    if config is not None and config.crop is not None:
+        crop = config.crop
+    top, left, tall, wide = crop
+    cut = Image.fromarray(frame[top : top + tall, left : left + wide])
+    return np.asarray(cut.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX))

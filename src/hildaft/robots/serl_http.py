@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, final
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
+from jaxtyping import Float64
 
-from hildaft.robots.cameras import Camera, CameraConfig
+from hildaft.robots.cameras import Camera, CameraConfig, square_view
 from hildaft.robots.pose import Pose, QuaternionOrder, from_euler, turn_between
 from hildaft.robots.serl_client import RobotError, SerlClient, ServerState
 from hildaft.robots.workspace import Workspace
@@ -32,7 +31,6 @@ from hildaft.types import (
 Verdict: TypeAlias = Callable[[], Literal["go on", "success", "failure"]]
 """Who says whether the task is done: a key, a classifier, a person at the console."""
 
-IMAGE_SIZE: Final = 128
 _STILL_M_S: Final = 0.01
 """Below this speed the arm counts as at rest."""
 _ORDER_ERROR_RAD: Final = 0.05
@@ -286,6 +284,19 @@ class SerlRobot:
         for camera in self._cameras.values():
             camera.close()
 
+    def measure_position(self) -> Float64[np.ndarray, "3"]:
+        """Where the end effector is, base frame; raises RobotError."""
+        return Pose.from_wire(self._state().pose, self.config.quaternion).position_m
+
+    def dry_run(self) -> None:
+        """Asks for one step from where the arm is; with a client that only prints, nothing moves."""
+        here = self._look(check_jump=False)
+        self._client.update_parameters(self.config.compliant)
+        self._send(here)
+        ahead = np.array([self.config.action_scale.translation_m, 0.0, 0.0])
+        self._send(self._leashed(here.moved(ahead, np.zeros(3))))
+        self._move_jaws(close=True)
+
     # Moving.
 
     def _start_pose(self, seed: int) -> Pose:
@@ -380,20 +391,7 @@ class SerlRobot:
         closed = float(self._closed)
         opening = 1.0 - closed if np.isnan(state.gripper) else float(np.clip(state.gripper, 0, 1))
         images = {
-            name: _square(camera.read(), self.config.cameras.get(name))
+            name: square_view(camera.read(), self.config.cameras.get(name))
             for name, camera in self._cameras.items()
         }
         return Observation(images=images, proprio=np.array([opening, closed], dtype=np.float32))
-
-
-def _square(
-    frame: UInt8[np.ndarray, "h w 3"], config: CameraConfig | None
-) -> UInt8[np.ndarray, "128 128 3"]:
-    height, width = frame.shape[:2]
-    side = min(height, width)
-    crop = ((height - side) // 2, (width - side) // 2, side, side)
-    if config is not None and config.crop is not None:
-        crop = config.crop
-    top, left, tall, wide = crop
-    cut = Image.fromarray(frame[top : top + tall, left : left + wide])
-    return np.asarray(cut.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX))

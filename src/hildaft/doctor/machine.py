@@ -1,0 +1,164 @@
+"""Python, torch, rendering, disk, clock, ports and cameras of this machine."""
+
+import contextlib
+import ctypes.util
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from hildaft.doctor.finding import Finding
+
+PORTS: Final = {8765: "the console", 50051: "the learner", 5000: "a SERL robot server"}
+_FREE_GB: Final = 5.0
+_WRITE_MB: Final = 32
+_SLOW_MB_S: Final = 20.0
+_SYNC_S: Final = 0.2
+
+
+def check_machine(folder: Path) -> list[Finding]:
+    """Everything that needs no device; `folder` is where runs are written."""
+    return [
+        check_python(),
+        *check_torch(),
+        check_rendering(),
+        *check_disk(folder),
+        check_clock(),
+        *check_ports(),
+        check_cameras(),
+    ]
+
+
+def check_python() -> Finding:
+    """The interpreter's version."""
+    version = platform.python_version()
+    return Finding("ok", "Python", f"{version} on {platform.machine()}, {os.cpu_count()} cores")
+
+
+def check_torch() -> list[Finding]:
+    """torch, its threads, and a GPU: asked of a process of its own, because a broken driver may end it."""
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        cure = (
+            "pip install 'hildaft[learn]' where networks run; a robot's own computer may do without"
+        )
+        return [Finding("warn", "torch", "not installed", cure)]
+    code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return [
+            Finding("fail", "torch", "does not import within 120 s", "is the machine overloaded?")
+        ]
+    if asked.returncode != 0:
+        reason = (asked.stderr.strip().splitlines() or ["it crashed"])[-1]
+        return [
+            Finding("fail", "torch", f"{version} does not import ({reason})", "reinstall torch")
+        ]
+    gpu = (
+        asked.stdout.strip()
+        or "no GPU: training runs on the CPU, about 30 minutes for `hildaft demo`"
+    )
+    found = [Finding("ok", "torch", version), Finding("ok", "GPU", gpu)]
+    if not asked.stdout.strip() and os.environ.get("OMP_NUM_THREADS") not in ("1", None):
+        cure = "leave OMP_NUM_THREADS unset or at 1: these networks are small"
+        found.append(Finding("warn", "threads", os.environ["OMP_NUM_THREADS"], cure))
+    return found
+
+
+def check_rendering() -> Finding:
+    """An off-screen GL library, which the bolt bench needs."""
+    cure = "apt-get install libegl1 libopengl0 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa"
+    for library, name in (("EGL", "EGL"), ("OSMesa", "OSMesa")):
+        if ctypes.util.find_library(library):
+            return Finding(
+                "ok", "GL", f"{name} found; MUJOCO_GL={os.environ.get('MUJOCO_GL', 'unset')}"
+            )
+    return Finding("warn", "GL", "no library for off-screen rendering", cure)
+
+
+def check_disk(folder: Path) -> list[Finding]:
+    """Free space, and how fast a file is written and made durable."""
+    place = folder
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    cure = "free space, or name another folder with --out"
+    level = "ok" if free >= _FREE_GB else "warn" if free > 1 else "fail"
+    found = [
+        Finding(level, "disk", f"{free:.1f} GB free at {place}", "" if level == "ok" else cure)
+    ]
+    try:
+        with tempfile.NamedTemporaryFile(dir=place) as file:
+            begun = time.monotonic()
+            for _ in range(_WRITE_MB):
+                file.write(bytes(1_000_000))
+            file.flush()
+            written = time.monotonic()
+            os.fsync(file.fileno())
+            synced = time.monotonic()
+    except OSError as error:
+        return [*found, Finding("fail", "disk", f"{place}: {error.strerror}", cure)]
+    rate, sync = _WRITE_MB / (synced - begun), synced - written
+    slow = rate < _SLOW_MB_S or sync > _SYNC_S * _WRITE_MB
+    text = f"{rate:.0f} MB/s durable"
+    advice = "an episode is made durable before the next one: use a local disk, no network share"
+    return [*found, Finding("warn" if slow else "ok", "disk", text, advice if slow else "")]
+
+
+def check_clock() -> Finding:
+    """Whether the clock is kept by a time server: certificates and runs of several machines need it."""
+    asked = None
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        asked = subprocess.run(
+            ["timedatectl", "show", "-p", "NTPSynchronized", "--value"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    if asked is None or asked.returncode != 0:
+        return Finding(
+            "warn", "clock", f"{now}; cannot tell whether a time server keeps it", "compare it"
+        )
+    if asked.stdout.strip() != "yes":
+        return Finding(
+            "warn", "clock", f"{now}; no time server keeps it", "timedatectl set-ntp true"
+        )
+    return Finding("ok", "clock", f"{now}, kept by a time server")
+
+
+def check_ports() -> list[Finding]:
+    """Whether the ports are free that the programs listen on by default."""
+    found: list[Finding] = []
+    for port, use in PORTS.items():
+        with socket.socket() as trial:
+            trial.settimeout(0.2)
+            taken = trial.connect_ex(("127.0.0.1", port)) == 0
+        text = f"{port} ({use}) {'answers' if taken else 'is free'}"
+        cure = f"where that is not {use} itself, end the program or choose another port"
+        found.append(Finding("warn" if taken else "ok", "port", text, cure if taken else ""))
+    return found
+
+
+def check_cameras() -> Finding:
+    """Video devices and whether this user may read them."""
+    devices = sorted(Path("/dev").glob("video*"))
+    if not devices:
+        return Finding("ok", "camera", "none at /dev/video*; simulation needs none")
+    shut = [d.name for d in devices if not os.access(d, os.R_OK)]
+    if shut:
+        cure = "usermod -aG video USER, then log in again"
+        return Finding("fail", "camera", f"{', '.join(shut)}: not readable", cure)
+    return Finding("ok", "camera", ", ".join(device.name for device in devices))
