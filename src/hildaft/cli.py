@@ -16,6 +16,8 @@ usage: hildaft COMMAND [...]
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   report RUN...      write report/index.html
   pretrain           make the embedded backbone's weights anew
+  encode RUN         rebuild a run's h and image features for another backbone
+  doctor             load and time a backbone on this machine; --backbone NAME, --run RUN
   bench-sim          render a contact sheet and a clip of each task
 
 `hildaft COMMAND --help` explains a command."""
@@ -37,6 +39,8 @@ COMMANDS: Final = {
     "report": "run:report",
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",
+    "encode": "encode:encode",
+    "doctor": "doctor:doctor",
 }
 """Command name to module and function under `hildaft.commands`."""
 

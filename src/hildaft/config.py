@@ -12,6 +12,7 @@ import yaml
 from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
 from hildaft.algo.training import TrainingConfig
 from hildaft.eval.local_bench import EvaluationConfig
+from hildaft.models.selection import EncoderConfig, check_backbone
 from hildaft.teleop.simulated_operator import OperatorConfig
 from hildaft.types import HilDaftError
 
@@ -38,8 +39,10 @@ class RunConfig:
     """Trained together, one critic each."""
     robot: Literal["A", "B"] = "A"
     """Variant of the bolt bench: mounting, cameras and colours differ."""
-    backbone: Literal["octo-tiny"] = "octo-tiny"
-    """The frozen VLA that makes h."""
+    backbone: str = "octo-tiny"
+    """The frozen VLA that makes h: octo-tiny, octo-small, octo-base, or octo:FOLDER-OR-NAME."""
+    encoders: EncoderConfig = field(default_factory=EncoderConfig)
+    """The encoders beside it."""
     real_time: bool = False
     """Act at 10 Hz by the clock instead of as fast as the simulator runs."""
     operator: OperatorConfig = field(default_factory=OperatorConfig)
@@ -60,6 +63,7 @@ class RunConfig:
             raise HilDaftError(msg)
         for task in self.tasks:
             require_name("tasks", task, TASKS)
+        check_backbone(self.backbone)
 
 
 def require_name(what: str, given: str, allowed: tuple[str, ...]) -> None:

@@ -54,8 +54,9 @@ def read_flax_arrays(path: Path) -> dict[str, np.ndarray]:
         raise _refuse(path, str(error)) from error
 
 
-def _leaves(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
+def _leaves(tree: dict[Any, Any], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
     for key, value in tree.items():
+        # MessagePack may key a map by bytes.
         if not isinstance(key, str) or "/" in key or not key:
             msg = f"entry {prefix}{key!r}: its name is no plain text"
             raise ValueError(msg)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 import torch
 from jaxtyping import Float, Int
@@ -59,7 +59,8 @@ def build_t5(sizes: Mapping[str, int], tensors: Mapping[str, Tensor]) -> nn.Modu
     except ImportError as error:
         msg = f"T5: {_MISSING}"
         raise HilDaftError(msg) from error
-    config = T5Config(**sizes, feed_forward_proj="relu", layer_norm_epsilon=1e-6, dropout_rate=0.0)
+    settings = cast("Any", T5Config)
+    config = settings(**sizes, feed_forward_proj="relu", layer_norm_epsilon=1e-6, dropout_rate=0.0)
     # No initialisation: every weight is replaced.
     with torch.device("meta"):
         model = T5EncoderModel(config)
