@@ -40,7 +40,8 @@ class RunConfig:
     robot: Literal["A", "B"] = "A"
     """Variant of the bolt bench: mounting, cameras and colours differ."""
     backbone: str = "octo-tiny"
-    """The frozen VLA that makes h: octo-tiny, octo-small, octo-base, or octo:FOLDER-OR-NAME."""
+    """The frozen VLA that makes h: octo-tiny, smol-tiny, octo-small, octo-base, smolvla, octo:SOURCE, smolvla:SOURCE;
+    a source is a folder or a hub name."""
     encoders: EncoderConfig = field(default_factory=EncoderConfig)
     """The encoders beside it."""
     real_time: bool = False

@@ -12,9 +12,12 @@ from torch import Tensor
 from hildaft.models.backbone import Backbone, ImageEncoder
 from hildaft.types import HilDaftError
 
-BACKBONES: Final = ("octo-tiny", "octo-small", "octo-base", "octo-small-1.0", "octo-base-1.0")
-"""Words that stand alone; `octo:` takes any folder or hub name besides."""
-_SOURCED: Final = ("octo",)
+BACKBONES: Final = (
+    *("octo-tiny", "smol-tiny"),
+    *("octo-small", "octo-base", "octo-small-1.0", "octo-base-1.0", "smolvla"),
+)
+"""Words that stand alone; `octo:` and `smolvla:` take any folder or hub name besides."""
+_SOURCED: Final = ("octo", "smolvla")
 
 IMAGE_ENCODERS: Final = ("keypoints",)
 _SOURCED_IMAGE: Final = ("resnet10", "resnet18")
@@ -34,6 +37,8 @@ class EncoderConfig:
     """Embedding of the refinement commands: `words` (embedded), `t5:FOLDER-OR-NAME` (the paper's), `minilm`."""
     tokenizer: str = ""
     """Folder or name of a published Octo's tokenizer; the one it was trained with where empty."""
+    state_token: bool = False
+    """Pools SmolVLA's state token too (eq. 17 leaves open which tokens its mask means)."""
 
     def __post_init__(self) -> None:
         split_choice("encoders.image", self.image, IMAGE_ENCODERS, _SOURCED_IMAGE)
@@ -72,6 +77,14 @@ def load_backbone(given: str, config: EncoderConfig) -> Backbone:
         from hildaft.models.octo import load_octo_tiny
 
         return load_octo_tiny()
+    if word == "smol-tiny":
+        from hildaft.models.smol import load_smol_tiny
+
+        return load_smol_tiny()
+    if word == "smolvla":
+        from hildaft.models.smolvla import HUB_NAME, load_smolvla
+
+        return load_smolvla(source or HUB_NAME, pool_state=config.state_token)
     from hildaft.models.octo_backbone import load_octo
 
     return load_octo(source or word, config.tokenizer)
