@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,13 @@ def test_one_word_chooses_it_and_the_worker_hands_it_whole_images(folder, tokeni
     whole = {name: torch.from_numpy(image)[None] for name, image in raw.items()}
     expected = chosen.encode(whole, chosen.embed_instruction("lift the bolt"))
     np.testing.assert_allclose(encoded.h, expected[0].detach().numpy(), atol=1e-5)
+
+
+def test_a_tokenizer_inside_the_folder_is_found(folder, tokenizer, backbone, tmp_path):
+    copy = tmp_path / "octo"
+    shutil.copytree(folder, copy)
+    shutil.copytree(tokenizer, copy / "tokenizer")
+    assert load_octo(str(copy)).hash == backbone.hash
 
 
 def test_commands_by_a_t5_encoder(tmp_path, tokenizer):

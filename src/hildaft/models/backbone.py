@@ -131,12 +131,13 @@ class FrozenEncoders:
 
 
 def _as_batch(observation: Observation, *, whole: bool) -> dict[str, UInt8[Tensor, "1 h w 3"]]:
-    return {
-        camera: torch.from_numpy(
-            np.ascontiguousarray(image) if whole else to_network_size(image)
-        ).unsqueeze(0)
-        for camera, image in observation.images.items()
-    }
+    batch: dict[str, Tensor] = {}
+    for camera, image in observation.images.items():
+        sized = image if whole else to_network_size(image)
+        # A decoded JPEG is read-only, which torch warns about.
+        writable = np.require(sized, requirements=("C", "W"))
+        batch[camera] = torch.from_numpy(writable).unsqueeze(0)
+    return batch
 
 
 NETWORK_IMAGE_SIZE: Final = 128

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, final
 
 import numpy as np
@@ -111,9 +112,14 @@ def resize_lanczos(images: UInt8[Tensor, "b h w 3"], size: int) -> UInt8[Tensor,
 
 
 def load_octo(source: str, tokenizer: str = "") -> OctoBackbone:
-    """A published Octo by folder or name; its tokenizer by folder or name, the checkpoint's own where empty.
+    """A published Octo by folder or name.
+
+    Its tokenizer is the one given (folder or name), else the folder `tokenizer` inside the checkpoint's where there is
+    one, else the one it was trained with, by name.
 
     Raises HilDaftError as `load_octo_checkpoint` and `Tokenizer` do.
     """
     checkpoint = load_octo_checkpoint(source)
-    return OctoBackbone(checkpoint, Tokenizer(tokenizer or checkpoint.tokenizer), CAMERAS)
+    inside = Path(source) / "tokenizer"
+    name = tokenizer or (str(inside) if inside.is_dir() else checkpoint.tokenizer)
+    return OctoBackbone(checkpoint, Tokenizer(name), CAMERAS)

@@ -36,7 +36,8 @@ class EncoderConfig:
     text: str = "words"
     """Embedding of the refinement commands: `words` (embedded), `t5:FOLDER-OR-NAME` (the paper's), `minilm`."""
     tokenizer: str = ""
-    """Folder or name of a published Octo's tokenizer; the one it was trained with where empty."""
+    """Folder or name of a published Octo's tokenizer; where empty, the checkpoint's folder `tokenizer`, or the one it
+    was trained with, by name."""
     state_token: bool = False
     """Pools SmolVLA's state token too (eq. 17 leaves open which tokens its mask means)."""
 
