@@ -25,7 +25,7 @@ from hildaft.models.resnet import ResNetConfig, ResNetEncoder
 from hildaft.models.smol import load_smol_tiny
 from hildaft.types import CONTROL_HZ
 
-WARM_UP, SECONDS, MOST = 5, 6.0, 200
+WARM_UP, SECONDS, MOST = 3, 5.0, 200
 
 
 def measure(work: Callable[[], object]) -> dict[str, float]:
@@ -43,7 +43,8 @@ def measure(work: Callable[[], object]) -> dict[str, float]:
         "p50_ms": round(float(np.percentile(wall, 50)), 2),
         "p99_ms": round(float(np.percentile(wall, 99)), 2),
         "cpu_p50_ms": round(float(np.percentile(cpu, 50)), 2),
-        "budget_share_p50": round(float(np.percentile(wall, 50)) * CONTROL_HZ / 1000, 3),
+        # Of CPU time: on a shared machine the wall clock measures the neighbours.
+        "budget_share_cpu": round(float(np.percentile(cpu, 50)) * CONTROL_HZ / 1000, 3),
         "passes": len(wall),
     }
 
@@ -98,8 +99,9 @@ def main(path: Path) -> None:
     }
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     for name, row in figures.items():
+        share = 100 * row["budget_share_cpu"]
         print(
-            f"{name:<11} {row['p50_ms']:>8.1f} ms {100 * row['budget_share_p50']:>6.1f} % of 100 ms"
+            f"{name:<11} {row['p50_ms']:>7.1f} ms, {row['cpu_p50_ms']:>6.1f} ms of CPU: {share:.1f} %"
         )
 
 

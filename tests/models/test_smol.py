@@ -127,6 +127,17 @@ def test_hash_follows_weights_and_survives_the_file(tmp_path):
         load_smol_tiny(path)
 
 
+def test_the_shipped_weights_tell_states_and_words_apart():
+    model = load_smol_tiny()
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    with torch.inference_mode():
+        h = model.encode(images(), model.embed_instruction("lift the bolt"))
+        other = model.encode(images(), model.embed_instruction("push the bolt"))
+        seen = model.encode(images(1), model.embed_instruction("lift the bolt"))
+    assert (other - h).norm() > 0.01 * h.norm()
+    assert (seen - h).norm() > 0.01 * h.norm()
+
+
 def test_bad_inputs_are_named():
     model = SmolTiny()
     with pytest.raises(HilDaftError, match="'wrist' is missing"):
