@@ -20,7 +20,7 @@ from hildaft.algo.actors import Actors
 from hildaft.algo.checkpoint import read_newest
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
-from hildaft.algo.training import Learner, published_weights
+from hildaft.algo.training import Learner, published_weights, require_encoders
 from hildaft.config import (
     TASKS,
     RunConfig,
@@ -34,14 +34,13 @@ from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
 from hildaft.data.episodes import EpisodeStore
 from hildaft.data.lerobot_export import ExportResult, Labels, export_dataset
-from hildaft.data.replay import Dims, Replay
+from hildaft.data.replay import Dims, Replay, States
 from hildaft.eval.evaluate import Talk, evaluate
 from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
 from hildaft.eval.statistics import wilson_interval
-from hildaft.models.backbone import FrozenEncoders
-from hildaft.models.encoders import embed_phrases, load_image_encoder
-from hildaft.models.octo import load_octo_tiny
+from hildaft.models.backbone import FrozenEncoders, content_hash
+from hildaft.models.selection import embed_commands, load_backbone, load_image_encoder
 from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
 from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.robot import BoltRobot
@@ -63,6 +62,8 @@ from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
 from hildaft.teleop.talk import PHRASES
 from hildaft.types import ActionScale, HilDaftError, Robot
 
+SPREAD_EPISODES = 12
+"""Last episodes of a run whose states the spread over w is measured on."""
 PROPRIO_DIM = 2
 """Jaw opening and whether the jaws are commanded closed."""
 
@@ -94,7 +95,7 @@ def open_run(
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
         if not resume:
-            _claim_folder(config, folder)
+            claim_folder(config, folder)
         with contextlib.ExitStack() as stack:
             terminal = stack.enter_context(ProgressView(config.tasks))
             operator = _build_operator(config, station)
@@ -236,7 +237,8 @@ def _resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConf
     return config
 
 
-def _claim_folder(config: RunConfig, folder: Path) -> None:
+def claim_folder(config: RunConfig, folder: Path) -> None:
+    """Makes a run folder with its config and provenance; raises HilDaftError where it cannot be written."""
     try:
         folder.mkdir(parents=True)
         write_config(config, folder / "config.yaml")
@@ -266,10 +268,8 @@ def _record_provenance(folder: Path) -> None:
 
 def build_encoders(config: RunConfig) -> FrozenEncoders:
     """The frozen networks, with the tasks' instructions embedded."""
-    match config.backbone:
-        case "octo-tiny":
-            backbone = load_octo_tiny()
-    return FrozenEncoders(backbone, load_image_encoder(), config.instructions)
+    backbone = load_backbone(config.backbone, config.encoders)
+    return FrozenEncoders(backbone, load_image_encoder(config.encoders), config.instructions)
 
 
 def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
@@ -280,17 +280,47 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
         dims,
         discount=config.method.discount,
         to_rollouts=config.method.to_rollouts,
+        encoder_hash=encoders.hash,
     )
-    dual_actor = DualActor(
-        config.method, config.tasks, dims, embed_phrases(PHRASES), seed=config.seed
+    table = embed_commands(PHRASES, config.encoders)
+    dual_actor = DualActor(config.method, config.tasks, dims, table, seed=config.seed)
+    return Learner(
+        config.training,
+        dual_actor,
+        replay,
+        len(config.tasks),
+        seed=config.seed,
+        encoder_hash=_trained_on(config, encoders),
     )
-    return Learner(config.training, dual_actor, replay, len(config.tasks), seed=config.seed)
+
+
+def _trained_on(config: RunConfig, encoders: FrozenEncoders) -> str:
+    """What a checkpoint was trained on: the frozen encoders and the table of commands."""
+    table = embed_commands(PHRASES, config.encoders)
+    return content_hash({"encoders": encoders.hash}, {"commands": table})
+
+
+def measure_run_spread(config: RunConfig, folder: Path, encoders: FrozenEncoders) -> float:
+    """Standard deviation (mm) of a trained run's primary action over w, on the states of its last episodes.
+
+    Raises:
+        HilDaftError: no whole checkpoint, none of its episodes, or trained on other encoders than these.
+    """
+    learner = build_learner(config, encoders)
+    learner.load_state(read_newest(folder / "checkpoints").tensors)
+    store = EpisodeStore(folder / "episodes")
+    episodes = [store.read(index) for index in store.indices[-SPREAD_EPISODES:]]
+    if not episodes:
+        msg = f"run folder {folder}: it holds no episodes to measure on; name another with --run"
+        raise HilDaftError(msg)
+    states = States.of(episodes, learner.dual_actor.device)
+    return learner.dual_actor.diagnostics(states)["spread_mm"]
 
 
 def build_policy(config: RunConfig, encoders: FrozenEncoders) -> DualActorPolicy:
     """The acting side: its own copy of the actors, so that training never changes a step under way."""
     method = config.method
-    table = embed_phrases(PHRASES)
+    table = embed_commands(PHRASES, config.encoders)
     actors = Actors(method.primary, method.refinement, _dims(encoders), table, seed=config.seed)
     return DualActorPolicy(encoders, actors, seed=config.seed, bypass_null=method.null_bypass)
 
@@ -322,6 +352,7 @@ def evaluate_run(
         print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
     encoders = build_encoders(config)
     policy = build_policy(config, encoders)
+    require_encoders(checkpoint.tensors, _trained_on(config, encoders))
     policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
     policy.begin(seed)
     station = open_station(config if robot is None else replace(config, robot=robot))

@@ -26,6 +26,7 @@ usage: hildaft COMMAND [...]
   pretrain           make the embedded backbone's weights anew
   train-success RUN  train a classifier that sees success, for robots without a simulator
   talk [TEXT]        show how typed or spoken words are understood; nothing moves
+  encode RUN         rebuild a run's h and image features for another backbone
   bench-sim          render a contact sheet and a clip of each task
 
 `hildaft COMMAND --help` explains a command."""
@@ -61,6 +62,7 @@ COMMANDS: Final = {
     "bench-sim": "run:bench_sim",
     "talk": "talk:talk",
     "train-success": "train_success:train_success",
+    "encode": "encode:encode",
 }
 """Command name to module and function under `hildaft.commands`."""
 

@@ -14,6 +14,7 @@ from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
 from hildaft.algo.training import TrainingConfig
 from hildaft.eval.local_bench import EvaluationConfig
 from hildaft.eval.statistics import STEP_LIMIT
+from hildaft.models.selection import EncoderConfig, check_backbone
 from hildaft.robots.gym_config import GymConfig
 from hildaft.teleop.simulated_operator import OperatorConfig
 from hildaft.types import HilDaftError
@@ -45,8 +46,11 @@ class RunConfig:
     """Variant of the bolt bench: mounting, cameras and colours differ."""
     environment: Annotated[GymConfig | None, tyro.conf.Fixed] = None
     """A Gymnasium environment in the bolt bench's place, read from the file that --env names."""
-    backbone: Literal["octo-tiny"] = "octo-tiny"
-    """The frozen VLA that makes h."""
+    backbone: str = "octo-tiny"
+    """The frozen VLA that makes h: octo-tiny, smol-tiny, octo-small, octo-base, smolvla, octo:SOURCE, smolvla:SOURCE;
+    a source is a folder or a hub name."""
+    encoders: EncoderConfig = field(default_factory=EncoderConfig)
+    """The encoders beside it."""
     real_time: bool = False
     """Act at 10 Hz by the clock instead of as fast as the simulator runs."""
     operator: OperatorConfig = field(default_factory=OperatorConfig)
@@ -68,6 +72,7 @@ class RunConfig:
             raise HilDaftError(msg)
         for task in self.tasks:
             require_name("tasks", task, known)
+        check_backbone(self.backbone)
 
     @property
     def instructions(self) -> dict[str, str]:

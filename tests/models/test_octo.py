@@ -13,6 +13,7 @@ from torch import Tensor
 from hildaft.models.backbone import FrozenEncoders, load_weights, save_weights, to_network_size
 from hildaft.models.encoders import KeyPointEncoder
 from hildaft.models.octo import Octo, OctoConfig, OctoTiny, load_octo_tiny
+from hildaft.models.octo_layers import attention_bias, attention_rule
 from hildaft.types import HilDaftError, Observation
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "octo_tiny_random.npz"
@@ -144,7 +145,14 @@ def test_attention_mask_matches_the_original(golden, case):
     parts = [torch.from_numpy(golden[f"case/{case}/mask/{name}"]) for name in groups]
     valid = torch.cat([*parts, steps.new_ones(*steps.shape, 1)], 2).flatten(1)
     keys = torch.cat([mask, valid], 1)
-    bias = model.attention_bias(keys, steps.shape[1], language.shape[1], torch.float32)
+    sizes = [("obs_primary", 256), ("obs_wrist", 64), ("obs_language", 16), ("readout", 1)]
+    rule = attention_rule(
+        [size for size in sizes if new or size[0] != "obs_language"],
+        steps.shape[1],
+        language.shape[1],
+        correct=model.config.correct_attention,
+    )
+    bias = attention_bias(rule, keys, torch.float32)
     np.testing.assert_array_equal((bias == 0).numpy(), expected)
 
 

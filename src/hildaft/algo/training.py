@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from hildaft.data.replay import Replay
 from hildaft.types import Episode, HilDaftError
 
 Metrics = Mapping[str, float]
+
+_ENCODERS: Final = "learner.encoder_hash"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,15 @@ class Learner:
     """Owns the networks, the replay buffer and the update counters; knows no robot and no file."""
 
     def __init__(
-        self, config: TrainingConfig, dual_actor: DualActor, replay: Replay, tasks: int, seed: int
+        self,
+        config: TrainingConfig,
+        dual_actor: DualActor,
+        replay: Replay,
+        tasks: int,
+        seed: int,
+        encoder_hash: str = "",
     ) -> None:
+        """`encoder_hash` names the frozen encoders and the table of commands the networks are trained on."""
         self.config = config
         self.dual_actor = dual_actor
         self.replay = replay
@@ -82,6 +91,7 @@ class Learner:
         # Half demonstrations, half rollouts: an even share per task.
         self.batch_per_task = max(2, config.batch_size // (2 * tasks) * 2)
         self._generator = torch.Generator().manual_seed(seed)
+        self._encoder_hash = encoder_hash
 
     def add_episode(self, episode: Episode) -> None:
         """Routes one episode's rows into the buffers."""
@@ -149,15 +159,36 @@ class Learner:
         return {
             "learner.counters": torch.tensor(counters, dtype=torch.int64),
             "learner.generator": self._generator.get_state(),
+            _ENCODERS: torch.tensor(list(self._encoder_hash.encode()), dtype=torch.uint8),
             **{f"dual_actor.{name}": value for name, value in self.dual_actor.state().items()},
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restores `state()`; `online_transitions` follows from the episodes added since."""
+        """Restores `state()`; `online_transitions` follows from the episodes added since.
+
+        Raises:
+            HilDaftError: the state was trained on other encoders.
+        """
+        require_encoders(state, self._encoder_hash)
         counters = state["learner.counters"].tolist()
         self.warmup_updates, self.online_updates = int(counters[0]), int(counters[1])
         self._generator.set_state(state["learner.generator"])
         self.dual_actor.load_state(_dual_actor_part(state))
+
+
+def require_encoders(state: Mapping[str, Tensor], encoder_hash: str) -> None:
+    """Raises HilDaftError where a `Learner.state` was trained on other frozen encoders than these.
+
+    States from before the encoders were recorded are let through.
+    """
+    found = bytes(state.get(_ENCODERS, torch.empty(0)).tolist()).decode(errors="replace")
+    if found and encoder_hash and found != encoder_hash:
+        msg = (
+            f"checkpoint: trained on encoders {found[:12]}, the run's are now {encoder_hash[:12]} "
+            "(another backbone, other weights or other words); bring back the old ones, or start "
+            "from the stored episodes with `hildaft encode RUN`"
+        )
+        raise HilDaftError(msg)
 
 
 def published_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

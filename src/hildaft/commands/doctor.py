@@ -9,7 +9,7 @@ from hildaft.types import HilDaftError
 
 
 def doctor(words: Sequence[str]) -> int:
-    """`hildaft doctor [--teleop]`; exit code 1 where something is not ready."""
+    """`hildaft doctor [--teleop] [--backbone X] [--run RUN]`; exit code 1 where something is not ready."""
 
     @dataclass(frozen=True)
     class DoctorArguments:
@@ -23,10 +23,18 @@ def doctor(words: Sequence[str]) -> int:
         """How long to watch a device's axes."""
         udev: bool = False
         """Print the udev rules for a SpaceMouse and nothing else."""
+        backbone: str | None = None
+        """Load this backbone (octo-tiny, octo-small, octo:FOLDER, ...) and time it at batch 1."""
+        run: Path | None = None
+        """A trained run: its backbone where none is named, and the spread of its head's actions over w."""
+        json: bool = False
+        """With --backbone or --run: print what was measured as JSON."""
 
     given = parse_words(DoctorArguments, "doctor", words)
     if given.teleop or given.udev:
         return _teleop(given.seconds, udev=given.udev)
+    if given.backbone is not None or given.run is not None:
+        return _check_backbone(given.backbone, given.run, as_json=given.json)
     return _machine(given.out)
 
 
@@ -49,3 +57,35 @@ def _teleop(seconds: float, *, udev: bool) -> int:
         msg = f"doctor --seconds {seconds}: above 0, at most 3600 is allowed"
         raise HilDaftError(msg)
     return check_teleop(seconds)
+
+
+def _check_backbone(backbone: str | None, run: Path | None, *, as_json: bool) -> int:
+    import json
+    import time
+    from dataclasses import asdict, replace
+
+    from hildaft.build import build_encoders, build_policy, measure_run_spread
+    from hildaft.config import RunConfig, read_config
+    from hildaft.doctor.backbone import check_backbone, peak_memory_mb, render_check
+
+    config = RunConfig() if run is None else read_config(run / "config.yaml")
+    config = replace(config, backbone=backbone or config.backbone)
+    before, started = peak_memory_mb(), time.perf_counter()
+    encoders = build_encoders(config)
+    load_s, memory_mb = time.perf_counter() - started, peak_memory_mb() - before
+    policy = build_policy(config, encoders)
+    spread_mm = None if run is None else measure_run_spread(config, run, encoders)
+    check = check_backbone(
+        config.backbone,
+        policy,
+        config.tasks[0],
+        dims=(encoders.h_dim, encoders.feature_dim),
+        load_s=load_s,
+        memory_mb=memory_mb,
+        spread_mm=spread_mm,
+    )
+    if as_json:
+        print(json.dumps({**asdict(check), "keeps_up": check.keeps_up}, indent=1))
+    else:
+        print("\n".join(render_check(check)))
+    return 0 if check.keeps_up else 1

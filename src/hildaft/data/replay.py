@@ -109,6 +109,7 @@ class Replay:
         discount: float,
         capacity: int = 32_768,
         to_rollouts: bool = False,
+        encoder_hash: str | None = None,
         device: torch.device | None = None,
     ) -> None:
         if capacity < 2:
@@ -120,7 +121,7 @@ class Replay:
         self._capacity = capacity
         self._to_rollouts = to_rollouts
         self._device = device or torch.device("cpu")
-        self._encoder_hash: str | None = None
+        self._encoder_hash = encoder_hash
         rows = 2 * len(self.tasks) * capacity
 
         def column(*width: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -238,7 +239,7 @@ class Replay:
         if self._encoder_hash not in (None, episode.encoder_hash):
             msg = (
                 f"episode encoder_hash={episode.encoder_hash!r}: the replay holds "
-                f"{self._encoder_hash!r}; encode the episode anew"
+                f"{self._encoder_hash!r}; rebuild them with `hildaft encode RUN`"
             )
             raise HilDaftError(msg)
         if len(episode) >= self._capacity:

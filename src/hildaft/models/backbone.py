@@ -33,6 +33,11 @@ class Backbone(Protocol):
         """Content hash of weights and configuration."""
         ...
 
+    @property
+    def any_image_size(self) -> bool:
+        """Whether it brings images to its own size; else it is given those of `to_network_size`."""
+        ...
+
     def embed_instruction(self, text: str) -> Float[Tensor, "l e"]:
         """Embeds an instruction, once per task; raises HilDaftError where the text holds no word."""
         ...
@@ -59,6 +64,11 @@ class ImageEncoder(Protocol):
     @property
     def hash(self) -> str:
         """Content hash of weights and configuration."""
+        ...
+
+    @property
+    def any_image_size(self) -> bool:
+        """Whether it brings images to its own size; else it is given those of `to_network_size`."""
         ...
 
     def encode(self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Float[Tensor, "b f"]:
@@ -107,18 +117,27 @@ class FrozenEncoders:
             known = ", ".join(sorted(self._instructions))
             msg = f"task={task!r}: one of {known} is allowed; give it an instruction first"
             raise HilDaftError(msg)
-        images = {
-            camera: torch.from_numpy(to_network_size(image)).unsqueeze(0)
-            for camera, image in observation.images.items()
-        }
         with torch.inference_mode():
-            h = self._backbone.encode(images, self._instructions[task])
-            features = self._image_encoder.encode(images)
+            seen = _as_batch(observation, whole=self._backbone.any_image_size)
+            h = self._backbone.encode(seen, self._instructions[task])
+            if self._image_encoder.any_image_size != self._backbone.any_image_size:
+                seen = _as_batch(observation, whole=self._image_encoder.any_image_size)
+            features = self._image_encoder.encode(seen)
         return Encoded(
             h=h[0].float().numpy(),
             features=features[0].float().numpy(),
             proprio=observation.proprio.astype(np.float32),
         )
+
+
+def _as_batch(observation: Observation, *, whole: bool) -> dict[str, UInt8[Tensor, "1 h w 3"]]:
+    batch: dict[str, Tensor] = {}
+    for camera, image in observation.images.items():
+        sized = image if whole else to_network_size(image)
+        # A decoded JPEG is read-only, which torch warns about.
+        writable = np.require(sized, requirements=("C", "W"))
+        batch[camera] = torch.from_numpy(writable).unsqueeze(0)
+    return batch
 
 
 NETWORK_IMAGE_SIZE: Final = 128

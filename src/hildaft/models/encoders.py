@@ -152,6 +152,11 @@ class KeyPointEncoder(nn.Module):
         return self.config.decoded + 3 * self.config.named_points * len(self.config.cameras)
 
     @property
+    def any_image_size(self) -> bool:
+        """False: it is given images of `NETWORK_IMAGE_SIZE`."""
+        return False
+
+    @property
     def hash(self) -> str:
         """Content hash of the weights as they are now, and of the configuration."""
         return content_hash(self.config_record(), self.state_dict())

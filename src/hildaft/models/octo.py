@@ -22,7 +22,14 @@ from hildaft.models.backbone import (
     content_hash,
     load_weights,
 )
-from hildaft.models.octo_layers import NORM_EPS, Block, SmallStem, StandardisedConv
+from hildaft.models.octo_layers import (
+    NORM_EPS,
+    Block,
+    SmallStem,
+    StandardisedConv,
+    attention_bias,
+    attention_rule,
+)
 from hildaft.models.words import bucket_of, words_of
 from hildaft.types import HilDaftError
 
@@ -50,7 +57,9 @@ class OctoConfig:
     correct_attention: bool = True
     """False gives version 1.0's mask, whose token-to-group lookup is off by one."""
     readouts: int = 1
-    """Readout tokens per time step."""
+    """Readout tokens per time step that h is read from."""
+    other_readouts: tuple[tuple[str, int], ...] = ()
+    """Further readouts by name, with their tokens per step; the first one neither sees them nor is seen."""
     max_horizon: int = 10
     """Time steps with a positional embedding; the longest window."""
     width: int = 384
@@ -89,11 +98,23 @@ class OctoTokens:
     language: Float[Tensor, "b l d"]
     cameras: Mapping[str, Float[Tensor, "b w n d"]]
     readout: Float[Tensor, "b w r d"]
+    others: Mapping[str, Float[Tensor, "b w _ d"]]
 
     @property
     def h(self) -> Float[Tensor, "b d"]:
         """Mean readout token of the last step: what the actors read (eq. 3)."""
         return self.readout[:, -1].mean(1)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one pass runs on, as `Octo.forward` explains it."""
+
+    images: Mapping[str, Float[Tensor, "b w c _ _"]]
+    language: Float[Tensor, "b l e"]
+    language_mask: Bool[Tensor, "b l"]
+    step_mask: Bool[Tensor, "b w"]
+    camera_masks: Mapping[str, Bool[Tensor, "b w"]]
 
 
 @final
@@ -118,6 +139,9 @@ class Octo(nn.Module):
         self.language_projection = nn.Linear(config.language_dim, width)
         self.language_positions = small_normal(config.language_tokens, width)
         self.readout_positions = small_normal(config.max_horizon, config.readouts, width)
+        self.other_positions = nn.ParameterDict(
+            {name: small_normal(config.max_horizon, n, width) for name, n in config.other_readouts}
+        )
         self.blocks = nn.ModuleList(
             Block(width, config.heads, config.mlp_dim) for _ in range(config.layers)
         )
@@ -129,18 +153,22 @@ class Octo(nn.Module):
         language: Float[Tensor, "b l e"],
         language_mask: Bool[Tensor, "b l"],
         step_mask: Bool[Tensor, "b w"],
+        camera_masks: Mapping[str, Bool[Tensor, "b w"]] | None = None,
     ) -> OctoTokens:
         """Runs the window (oldest step first).
 
         Args:
-            images: pixels in [-1, 1] by camera, current image then goal image on the channels.
-            language: embedded instruction, at most `language_tokens` long.
+            images: pixels in [-1, 1] by camera, current image then goal image on the channels; a camera that is left
+                out leaves the sequence, as in the original.
+            language: embedded instruction, at most `language_tokens` long; of length 0 it leaves the sequence.
             language_mask: which language tokens may be looked at.
             step_mask: which steps are real; the cameras of the others may not be looked at.
+            camera_masks: which images are real, by camera; all of a camera's where it is not named.
         """
-        x, bias = self.trunk(images, language, language_mask, step_mask)
+        inputs = Inputs(images, language, language_mask, step_mask, camera_masks or {})
+        x, bias = self._run(inputs, self.groups(inputs))
         x = self.norm(self.blocks[-1](x, bias))
-        return self._split(x, language.shape[1], step_mask.shape[1])
+        return self._split(x, inputs)
 
     def embed(
         self,
@@ -150,6 +178,9 @@ class Octo(nn.Module):
         step_mask: Bool[Tensor, "b w"],
     ) -> Float[Tensor, "b d"]:
         """`forward(...).h`, for less: the last block is computed for the readout tokens alone."""
+        if self.config.other_readouts and not self.config.correct_attention:
+            # Version 1.0's mask lets a readout see the first token of the next one.
+            return self(images, language, language_mask, step_mask).h
         x, bias = self.trunk(images, language, language_mask, step_mask)
         return self.read(x, bias)
 
@@ -168,79 +199,82 @@ class Octo(nn.Module):
         language_mask: Bool[Tensor, "b l"],
         step_mask: Bool[Tensor, "b w"],
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b 1 n n"]]:
-        """All tokens before the last block, and the attention bias."""
-        b, w = step_mask.shape
-        prefix = self.language_projection(language) + self.language_positions[: language.shape[1]]
+        """All tokens that h depends on before the last block, and the attention bias."""
+        inputs = Inputs(images, language, language_mask, step_mask, {})
+        return self._run(inputs, [g for g in self.groups(inputs) if g[0] not in self.others])
+
+    @property
+    def others(self) -> dict[str, str]:
+        """Group name to name, of the readouts that h is not read from."""
+        return {f"readout_{name}": name for name, _ in self.config.other_readouts}
+
+    def groups(self, inputs: Inputs) -> list[tuple[str, int]]:
+        """Name and tokens of each group of a time step, in the order of the sequence."""
+        present = [(f"obs_{n}", count) for n, count in self.tokens_of.items() if n in inputs.images]
+        if self.config.repeat_language and inputs.language.shape[1]:
+            present.append(("obs_language", inputs.language.shape[1]))
+        others = [(f"readout_{name}", count) for name, count in self.config.other_readouts]
+        return [*present, ("readout", self.config.readouts), *others]
+
+    def _run(
+        self, inputs: Inputs, groups: list[tuple[str, int]]
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b 1 n n"]]:
+        b, w = inputs.step_mask.shape
+        if w > self.config.max_horizon:
+            msg = f"octo window={w}: 1 to max_horizon={self.config.max_horizon} is allowed"
+            raise HilDaftError(msg)
+        length = inputs.language.shape[1]
+        prefix = self.language_projection(inputs.language) + self.language_positions[:length]
         steps: list[Tensor] = []
         valid: list[Tensor] = []
-        for name, count in self.tokens_of.items():
-            tokens = self.stems[name](images[name].flatten(0, 1))
-            tokens = self.projections[name](tokens).view(b, w, count, -1)
-            steps.append(tokens + self.positions[name][:w])
-            valid.append(step_mask[:, :, None].expand(b, w, count))
-        if self.config.repeat_language:
-            steps.append(prefix[:, None].expand(b, w, -1, -1))
-            valid.append(language_mask[:, None].expand(b, w, -1))
-        steps.append(self.readout_positions[:w].expand(b, -1, -1, -1))
-        valid.append(step_mask.new_ones(b, w, self.config.readouts))
+        for group, count in groups:
+            tokens, mask = self._step_tokens(group, inputs, prefix)
+            steps.append(tokens)
+            valid.append(mask.expand(b, w, count))
         x = torch.cat([prefix, torch.cat(steps, 2).flatten(1, 2)], 1)
-        keys = torch.cat([language_mask, torch.cat(valid, 2).flatten(1)], 1)
-        bias = self.attention_bias(keys, w, language.shape[1], x.dtype)
+        keys = torch.cat([inputs.language_mask, torch.cat(valid, 2).flatten(1)], 1)
+        rule = attention_rule(groups, w, length, correct=self.config.correct_attention)
+        bias = attention_bias(rule, keys, x.dtype)
         for block in self.blocks[:-1]:
             x = block(x, bias)
         return x, bias
 
-    def attention_bias(
-        self, keys: Bool[Tensor, "b n"], window: int, language: int, dtype: torch.dtype
-    ) -> Float[Tensor, "b 1 n n"]:
-        """What to add to the attention logits for the block-causal rule and the valid keys.
+    def _step_tokens(
+        self, group: str, inputs: Inputs, prefix: Float[Tensor, "b l d"]
+    ) -> tuple[Float[Tensor, "b w n d"], Bool[Tensor, "b w _"]]:
+        """Tokens of one group at every step, and which of them are real."""
+        step_mask = inputs.step_mask
+        b, w = step_mask.shape
+        if group == "obs_language":
+            repeated = inputs.language_mask[:, None].expand(b, w, -1)
+            return prefix[:, None].expand(b, w, -1, -1), repeated
+        if group in self.others or group == "readout":
+            name = self.others.get(group)
+            positions = self.readout_positions if name is None else self.other_positions[name]
+            return positions[:w].expand(b, -1, -1, -1), step_mask.new_ones(b, w, 1)
+        name = group.removeprefix("obs_")
+        tokens = self.stems[name](inputs.images[name].flatten(0, 1))
+        tokens = self.projections[name](tokens).view(b, w, self.tokens_of[name], -1)
+        mask = step_mask & inputs.camera_masks.get(name, step_mask)
+        return tokens + self.positions[name][:w], mask[:, :, None]
 
-        A finite fill, not -inf: a query with no valid key then averages over everything, as in the original, and
-        gives no NaN.
-        """
-        rule = attention_rule(self._group_sizes(language), window, language, self.config)
-        allowed = rule.to(keys.device) & keys[:, None, None, :]
-        zero = torch.zeros((), dtype=dtype, device=keys.device)
-        return torch.where(allowed, zero, torch.finfo(dtype).min)
-
-    def _group_sizes(self, language: int) -> list[tuple[str, int]]:
-        sizes = [("observation", count) for count in self.tokens_of.values()]
-        if self.config.repeat_language:
-            sizes.append(("observation", language))
-        return [*sizes, ("readout", self.config.readouts)]
-
-    def _split(self, x: Float[Tensor, "b n d"], language: int, w: int) -> OctoTokens:
-        counts = [count for _, count in self._group_sizes(language)]
-        steps = x[:, language:].unflatten(1, (w, sum(counts))).split(counts, 2)
-        cameras = dict(zip(self.tokens_of, steps[: len(self.tokens_of)], strict=True))
-        return OctoTokens(language=x[:, :language], cameras=cameras, readout=steps[-1])
+    def _split(self, x: Float[Tensor, "b n d"], inputs: Inputs) -> OctoTokens:
+        length, w = inputs.language.shape[1], inputs.step_mask.shape[1]
+        groups = self.groups(inputs)
+        counts = [count for _, count in groups]
+        steps = x[:, length:].unflatten(1, (w, sum(counts))).split(counts, 2)
+        by_name = {name: tokens for (name, _), tokens in zip(groups, steps, strict=True)}
+        return OctoTokens(
+            language=x[:, :length],
+            cameras={n: by_name[f"obs_{n}"] for n in self.tokens_of if n in inputs.images},
+            readout=by_name["readout"],
+            others={name: by_name[group] for group, name in self.others.items()},
+        )
 
 
 def small_normal(*shape: int) -> nn.Parameter:
     """A learned positional embedding at its start value."""
     return nn.Parameter(torch.randn(*shape) * 0.02)
-
-
-def attention_rule(
-    groups: list[tuple[str, int]], window: int, language: int, config: OctoConfig
-) -> Bool[Tensor, "n n"]:
-    """Octo's block-causal rule: entry [q, k] says whether query q may look at key k, validity apart.
-
-    The language prefix sees itself; observations see the prefix and observations up to their own step; readouts see
-    what observations see, and readouts up to their own step; nothing else sees a readout.
-    """
-    step_kinds: list[str] = []
-    for kind, count in groups:
-        first = step_kinds[-1] if step_kinds and not config.correct_attention else kind
-        step_kinds += [first, *[kind] * (count - 1)]
-    readout = torch.tensor([kind == "readout" for kind in step_kinds])
-    is_prefix = torch.cat([torch.ones(language), torch.zeros(window * len(step_kinds))]).bool()
-    is_readout = torch.cat([torch.zeros(language).bool(), readout.repeat(window)])
-    step = torch.cat([torch.zeros(language), torch.arange(window).repeat_interleave(len(readout))])
-    query_prefix, key_prefix = is_prefix[:, None], is_prefix[None, :]
-    not_future = step[None, :] <= step[:, None]
-    hidden = is_readout[None, :] & ~is_readout[:, None]
-    return key_prefix | (~query_prefix & not_future & ~hidden)
 
 
 OCTO_TINY: Final = OctoConfig(
@@ -287,13 +321,19 @@ class OctoTiny(nn.Module):
         return self.config.width
 
     @property
+    def any_image_size(self) -> bool:
+        """False: it is given images of `NETWORK_IMAGE_SIZE`."""
+        return False
+
+    @property
     def hash(self) -> str:
         """Content hash of the weights as they are now, and of the configuration."""
         return content_hash(self.config_record(), self.state_dict())
 
     def config_record(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
-        return json.loads(json.dumps(asdict(self.config)))
+        """The configuration as JSON values, without what no octo-tiny has: hashes of older files stay valid."""
+        record = json.loads(json.dumps(asdict(self.config)))
+        return {name: value for name, value in record.items() if name != "other_readouts"}
 
     def word_ids(self, text: str) -> Int[Tensor, " l"]:
         """Buckets of the first `language_tokens` words; raises HilDaftError where there is no word."""

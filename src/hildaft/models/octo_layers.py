@@ -1,10 +1,10 @@
-"""The layers of Octo: image stem and transformer block."""
+"""The layers of Octo: image stem, transformer block and attention mask."""
 
 import itertools
 from typing import Final, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -116,3 +116,38 @@ class Block(nn.Module):
             key, value = split.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.out(mixed.transpose(1, 2).reshape(b, -1, d))
+
+
+def attention_rule(
+    groups: list[tuple[str, int]], window: int, language: int, *, correct: bool
+) -> Bool[Tensor, "n n"]:
+    """Octo's block-causal rule: entry [q, k] says whether query q may look at key k, validity apart.
+
+    The language prefix sees itself; observations see the prefix and observations up to their own step; a readout sees
+    what observations see, and itself up to its own step; nothing else sees a readout. With `correct` False the first
+    token of every group but a step's first belongs to the group before it, as in version 1.0.
+    """
+    counts = torch.tensor([count for _, count in groups])
+    token = torch.arange(int(counts.sum()))
+    member = torch.searchsorted(counts.cumsum(0), token, right=correct)
+    is_readout = torch.tensor([name.startswith("readout") for name, _ in groups])
+    group = torch.cat([torch.full((language,), -1), member.repeat(window)])
+    readout = torch.cat([torch.zeros(language).bool(), is_readout[member].repeat(window)])
+    step = torch.cat([torch.zeros(language), torch.arange(window).repeat_interleave(len(token))])
+    query_prefix, key_prefix = group[:, None] < 0, group[None, :] < 0
+    not_future = step[None, :] <= step[:, None]
+    hidden = readout[None, :] & (group[None, :] != group[:, None])
+    return key_prefix | (~query_prefix & not_future & ~hidden)
+
+
+def attention_bias(
+    rule: Bool[Tensor, "n n"], keys: Bool[Tensor, "b n"], dtype: torch.dtype
+) -> Float[Tensor, "b 1 n n"]:
+    """What to add to the attention logits for the rule and the valid keys.
+
+    A finite fill, not -inf: a query with no valid key then averages over everything, as in the original, and gives no
+    NaN.
+    """
+    allowed = rule.to(keys.device) & keys[:, None, None, :]
+    zero = torch.zeros((), dtype=dtype, device=keys.device)
+    return torch.where(allowed, zero, torch.finfo(dtype).min)

@@ -1,4 +1,4 @@
-"""`hildaft pretrain`: frames, octo-tiny and the image encoder, probe, weight files."""
+"""`hildaft pretrain`: frames, octo-tiny, smol-tiny and the image encoder, probe, weight files."""
 
 import json
 import multiprocessing
@@ -19,6 +19,7 @@ from hildaft.pretraining.decoder import DecoderConfig, train_decoder
 from hildaft.pretraining.networks import EncoderPretraining, OctoPretraining
 from hildaft.pretraining.probe import probe
 from hildaft.pretraining.readout import ReadoutConfig, add_block, train_readout
+from hildaft.pretraining.smol import train_smol
 from hildaft.pretraining.trainer import Trainer, TrainerConfig
 
 # Without these every large activation is a fresh mapping, and page faults cost a third of the time.
@@ -36,13 +37,15 @@ class PretrainConfig:
     cache: Path
     """Folder for frames, logs and checkpoints (about 100 KB per frame); outside the repository."""
     output: Path
-    """Folder that receives octo_tiny.safetensors and image_encoder.safetensors."""
+    """Folder that receives octo_tiny.safetensors, smol_tiny.safetensors and image_encoder.safetensors."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     """What is rendered."""
     octo: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=4_800))
     """Training of octo-tiny."""
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     """Second stage of octo-tiny: one more block, at the readout token."""
+    smol: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=5_500))
+    """Training of smol-tiny."""
     encoder: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=14_000))
     """Training of the image encoder."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -50,7 +53,7 @@ class PretrainConfig:
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
-    """Runs everything, both networks in parallel processes of one thread, and writes the weights.
+    """Runs everything, two networks at a time in processes of one thread, and writes the weights.
 
     Returns:
         For each network: its content hash, steps, seconds and probe table.
@@ -59,8 +62,10 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     os.environ.update({k: os.environ.get(k, v) for k, v in _ALLOCATOR.items()})
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         jobs = [pool.apply_async(run, (config,)) for run in (train_octo, train_encoder)]
-        octo, encoder = (job.get() for job in jobs)
-    report = {"octo_tiny": octo, "image_encoder": encoder}
+        parts = (config.cache, config.output, config.dataset, config.smol)
+        jobs.append(pool.apply_async(train_smol, parts))
+        octo, encoder, smol = (job.get() for job in jobs)
+    report = {"octo_tiny": octo, "image_encoder": encoder, "smol_tiny": smol}
     (config.cache / "report.json").write_text(json.dumps(report, indent=1))
     return report
 
