@@ -53,7 +53,7 @@ def open_run(
     Raises:
         HilDaftError: the folder exists and `resume` was not asked for, or the reverse.
     """
-    config = _resolve_config(config, folder, resume=resume)
+    config = resolve_config(config, folder, resume=resume)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
     bolt_robot = BoltRobot(config.robot)
@@ -61,7 +61,7 @@ def open_run(
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         bolt_robot.env.scene.render()
         if not resume:
-            _claim_folder(config, folder)
+            claim_folder(config, folder)
         robot = SafeRobot(bolt_robot)
         operator_config = replace(
             config.operator,
@@ -82,12 +82,13 @@ def open_run(
                 tasks=config.tasks,
                 real_time=config.real_time,
             )
-            yield Session(folder, _plan(config), learner, bench, view, stop)
+            yield Session(folder, plan_of(config), learner, bench, view, stop)
     finally:
         bolt_robot.close()
 
 
-def _plan(config: RunConfig) -> Plan:
+def plan_of(config: RunConfig) -> Plan:
+    """What a session of this config does."""
     return Plan(
         tasks=config.tasks,
         seed=config.seed,
@@ -102,7 +103,8 @@ def _plan(config: RunConfig) -> Plan:
     )
 
 
-def _resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig:
+def resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfig:
+    """The folder's own config on a resume; otherwise the given one, for a folder that must not exist yet."""
     if resume:
         return read_config(folder / "config.yaml")
     if folder.exists():
@@ -111,7 +113,8 @@ def _resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConf
     return config
 
 
-def _claim_folder(config: RunConfig, folder: Path) -> None:
+def claim_folder(config: RunConfig, folder: Path) -> None:
+    """Makes a run's folder with its config and where it comes from."""
     try:
         folder.mkdir(parents=True)
         write_config(config, folder / "config.yaml")

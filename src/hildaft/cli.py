@@ -13,6 +13,10 @@ usage: hildaft COMMAND [...]
 
   demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report
   train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny
+  learner [PRESET]   train on what workers deliver, from other machines too
+  worker             run one robot for a learner
+  status             show a learner and its workers
+  certs NAME         make certificates for the link between machines
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   report RUN...      write report/index.html
   pretrain           make the embedded backbone's weights anew
@@ -37,6 +41,10 @@ COMMANDS: Final = {
     "report": "run:report",
     "pretrain": "run:pretrain",
     "bench-sim": "run:bench_sim",
+    "learner": "link:learner",
+    "worker": "link:worker",
+    "status": "link:status",
+    "certs": "link:certs",
 }
 """Command name to module and function under `hildaft.commands`."""
 

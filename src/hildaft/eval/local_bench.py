@@ -11,7 +11,7 @@ from hildaft.data.replay import States
 from hildaft.eval.evaluate import EvaluationRecord, evaluate, read_evaluations, write_evaluation
 from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
 from hildaft.runtime.progress import ProgressView
-from hildaft.runtime.session import Clock
+from hildaft.runtime.training_run import Clock
 from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Robot
 
