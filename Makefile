@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: setup demo test check bench
+.PHONY: setup demo test check bench faults
 
 setup: $(READY)
 
@@ -24,3 +24,6 @@ check: $(READY)
 bench: $(READY)
 	$(PY) benchmarks/sim.py cost --steps 100 --out runs/bench/sim_cost.json
 	$(PY) benchmarks/learner.py --rounds 5
+
+faults: $(READY)
+	$(PY) benchmarks/faults.py --out docs/results/faults.json --page

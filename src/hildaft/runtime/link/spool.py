@@ -62,10 +62,11 @@ class Spool:
         *,
         say: Callable[[str], None],
         budget_bytes: int = BUDGET_BYTES,
+        keep_free_bytes: int = KEEP_FREE_BYTES,
     ) -> None:
         require_worker_name(name)
         self.folder: Final = folder / run
-        self._say, self._budget_bytes = say, budget_bytes
+        self._say, self._budget_bytes, self._keep_free_bytes = say, budget_bytes, keep_free_bytes
         self._lock = threading.RLock()
         self._journal_sequence: int | None = None
         try:
@@ -103,9 +104,9 @@ class Spool:
                 "(raise --spool-gib to go on)"
             )
         free = shutil.disk_usage(self.folder).free
-        if free < KEEP_FREE_BYTES:
+        if free < self._keep_free_bytes:
             return (
-                f"spool {self.folder}: {free >> 20} MiB of disk are free, {KEEP_FREE_BYTES >> 20} MiB must stay; "
+                f"spool {self.folder}: {free >> 20} MiB of disk are free, {self._keep_free_bytes >> 20} MiB must stay; "
                 "the robot holds until there is room"
             )
         return None
@@ -252,8 +253,11 @@ class Spool:
     def _record(self, payload: bytes) -> None:
         try:
             frame = _FRAME.pack(_MAGIC, len(payload), zlib.crc32(payload))
-            # One write: a kill tears it at most at its end, where the checksum shows it.
-            self._journal.write(frame + payload)
+            # Unbuffered: a kill tears the record at most at its end, where the checksum shows it.
+            left = memoryview(frame + payload)
+            while left:
+                # A disk that is almost full takes a part, without an error.
+                left = left[self._journal.write(left) :]
         except OSError as error:
             raise self._unusable(error) from error
 
