@@ -19,7 +19,7 @@ class BadNetwork(grpc.GenericRpcHandler):
     """Forwards every call's bytes to the learner, or does worse; a context manager. `counts` says how often what."""
 
     def __init__(self, learner_port: int, seed: int, *, badness: float) -> None:
-        self._rng, self._badness = random.Random(seed), badness
+        self._rng, self.badness = random.Random(seed), badness
         self._upstream = grpc.insecure_channel(
             f"127.0.0.1:{learner_port}",
             (
@@ -67,7 +67,7 @@ class BadNetwork(grpc.GenericRpcHandler):
     ) -> bytes:
         insert = method.endswith("/Insert")
         with self._lock:
-            fate = self._rng.random() / self._badness if self._badness and insert else 1.0
+            fate = self._rng.random() / self.badness if self.badness and insert else 1.0
             wait_s = self._rng.uniform(0.0, 0.3)
         if self.cut.is_set():
             self._fail(context, "cut before")

@@ -17,6 +17,7 @@ ROWS = (
     ("disks filled (learner's, worker's)", "full_disks"),
     ("newest checkpoint damaged", "damaged_checkpoints"),
     ("malformed calls to a live learner", "malformed_sent"),
+    ("workers killed, workers frozen, policies frozen, cameras cut at a moving robot", "holds"),
 )
 FOUND = (
     ("transitions the robots made and the journals had", "ledger"),
@@ -29,6 +30,8 @@ FOUND = (
     ("**malformed calls accepted**", "malformed_accepted"),
     ("malformed calls answered with an untyped error", "malformed_untyped"),
     ("damaged checkpoints after which the one before was read, and said", "checkpoint_fallbacks"),
+    ("latest hold of the robot after that (ms)", "hold_ms_max"),
+    ("median hold of the robot after that (ms)", "hold_ms_median"),
     ("memory of the learner before the malformed calls (MiB)", "fuzz_memory_mib"),
     ("its growth over them (MiB)", "fuzz_memory_growth_mib"),
     ("episodes of the honest worker stored meanwhile", "fuzz_episodes_served"),

@@ -168,7 +168,7 @@ def kills(root: Path, wanted: int, seed: int, longest_s: float) -> dict[str, int
                 network.cut.clear()
                 counted["cuts"] += 1
             network.slow_s = rng.choice([0.0, 0.0, 0.0, 0.15])
-        network.slow_s = 0.0
+        network.slow_s = network.badness = 0.0
         finish(learner_folder, learner, workers)
         counted["kills"] = sum(p.kills for p in (learner, *workers))
         counted["kills_learner"] = learner.kills
@@ -273,6 +273,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=220)
     parser.add_argument("--longest-s", type=float, default=900.0)
     parser.add_argument("--malformed", type=int, default=12_000)
+    parser.add_argument("--holds", type=int, default=20, help="of each of the four kinds")
     parser.add_argument("--checkpoints", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -281,6 +282,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true")
     given = parser.parse_args()
     from fault_fuzz import fuzz
+    from fault_holds import holds
 
     folder = Path(tempfile.mkdtemp(prefix="hildaft-faults-"))
     started = time.monotonic()
@@ -290,6 +292,7 @@ def main() -> None:
         full_disk(folder / "full-worker", "worker", given.seed),
         damaged_checkpoints(folder / "checkpoints", given.checkpoints, given.seed),
         fuzz(folder / "fuzz", given.malformed, given.seed),
+        holds(folder / "holds", given.holds, given.seed),
     ]
     figures = merge(parts)
     git = subprocess.run(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,10 +22,11 @@ from hildaft.build import (
 from hildaft.config import RunConfig, read_config, require_name
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.robots.watchdog import WatchedRobot
 from hildaft.runtime.interaction import Pacing
 from hildaft.runtime.learning import RemoteSession
 from hildaft.runtime.link.client import LearnerAwayError, LearnerClient, WorkerFacts, WorkerLink
-from hildaft.runtime.link.credentials import ClientTls, ServerTls, make_token
+from hildaft.runtime.link.credentials import ClientTls, ServerTls, make_token, require_secure
 from hildaft.runtime.link.intake import Intake, Terms
 from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.server import LinkServer, Progress, WeightShelf
@@ -55,6 +57,7 @@ def open_learner(
     Raises:
         HilDaftError: the folder exists and `resume` was not asked for, or the reverse; the address cannot be used.
     """
+    require_secure(listen, tls)
     config = resolve_config(config, folder, resume=resume)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
@@ -166,12 +169,12 @@ def _run_on_bench(
     tasks = options.tasks or config.tasks
     encoders = build_encoders(config)
     policy = build_policy(config, encoders)
-    bolt_robot = BoltRobot(options.robot)
-    try:
-        robot = SafeRobot(bolt_robot)
+    # In a process of its own: held within 200 ms, whatever becomes of this one.
+    with WatchedRobot(partial(BoltRobot, options.robot)) as bench:
+        robot = SafeRobot(bench)
         talk = "right" if config.method.talk_in_rollouts else "none"
         operator = SimulatedOperator(
-            bolt_robot.scene_state,
+            bench.scene_state,
             robot.action_scale,
             replace(config.operator, tweaks=True, talk=talk),
         )
@@ -201,5 +204,3 @@ def _run_on_bench(
         say(f"{spool.worker} (robot {robot.name}) joined run {run} at {options.learner}")
         with link:
             return worker.run(link)
-    finally:
-        bolt_robot.close()

@@ -11,6 +11,7 @@ SUITE = Path(__file__).parents[2] / "benchmarks" / "faults.py"
 def test_nothing_is_lost_in_the_short_form(tmp_path: Path) -> None:
     out = tmp_path / "faults.json"
     amounts = ["--kills", "6", "--longest-s", "8", "--malformed", "300", "--checkpoints", "5"]
+    amounts += ["--holds", "1"]
     result = subprocess.run(
         [sys.executable, str(SUITE), *amounts, "--out", str(out)],
         capture_output=True,
@@ -26,4 +27,6 @@ def test_nothing_is_lost_in_the_short_form(tmp_path: Path) -> None:
     assert {name: figures[name] for name in wrong} == dict.fromkeys(wrong, 0)
     assert figures["malformed_sent"] == 300
     assert figures["malformed_untyped"] == figures["fuzz_tracebacks"] == 0
+    assert figures["holds"] == 4
+    assert figures["hold_ms_max"] < 200
     assert figures["checkpoint_fallbacks"] > 0

@@ -270,12 +270,12 @@ class WorkerLink:
         while not self._stopping.is_set() and self._failure is None:
             try:
                 wake.clear()
-                if work():
-                    continue
+                more = work()
                 self._note_away(None)
                 wait_s = RETRY_FIRST_S
-                wake.wait(REPORT_S)
-            except OutOfStepError:
+                if not more:
+                    wake.wait(REPORT_S)
+            except OutOfStepError:  # noqa: PERF203 - trying again is the point
                 self._rejoin()
                 self._stopping.wait(RETRY_FIRST_S)
             except LearnerAwayError as error:
