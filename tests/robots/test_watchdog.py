@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,30 @@ STILL = np.zeros(7, np.float32)
 @pytest.fixture
 def notes(tmp_path):
     return tmp_path / "notes"
+
+
+class Lateness:
+    """How late this machine wakes a thread meanwhile: a busy one is not the watchdog's fault."""
+
+    def __enter__(self):
+        self.most_s, self._end = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._measure)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._end.set()
+        self._thread.join()
+
+    def _measure(self):
+        while not self._end.is_set():
+            at = time.monotonic()
+            time.sleep(0.005)
+            self.most_s = max(self.most_s, time.monotonic() - at - 0.005)
+
+
+def assert_held(notes, at, lateness):
+    assert wait_for_note(notes, "hold", at) - at < HOLD_S + lateness.most_s
 
 
 def wait_for_note(notes, what, after_s, deadline_s=20.0):
@@ -56,17 +81,18 @@ def worker(tmp_path, notes):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_killed_or_frozen_worker_leaves_the_robot_held(worker, notes, number):
     assert all(kind == "step" for kind, _ in read_notes(notes))
-    at = time.monotonic()
-    os.kill(worker.pid, number)
-    assert wait_for_note(notes, "hold", at) - at < HOLD_S
+    with Lateness() as lateness:
+        at = time.monotonic()
+        os.kill(worker.pid, number)
+        assert_held(notes, at, lateness)
 
 
 def test_a_frozen_policy_leaves_the_robot_held_once_and_goes_on_after(notes):
-    with WatchedRobot(partial(NotingArm, notes)) as robot:
+    with WatchedRobot(partial(NotingArm, notes)) as robot, Lateness() as lateness:
         robot.reset("reach", 0)
         robot.step(STILL)
         at = time.monotonic()
-        assert wait_for_note(notes, "hold", at) - at < HOLD_S
+        assert_held(notes, at, lateness)
         time.sleep(0.3)
         assert [kind for kind, _ in read_notes(notes)] == ["step", "hold"]
         robot.step(STILL)
@@ -75,23 +101,23 @@ def test_a_frozen_policy_leaves_the_robot_held_once_and_goes_on_after(notes):
 
 def test_a_cut_camera_leaves_the_robot_held_and_is_one_clear_error(notes, tmp_path, monkeypatch):
     monkeypatch.setattr("hildaft.robots.watchdog.ANSWER_S", 0.5)
-    with WatchedRobot(partial(NotingArm, notes)) as robot:
+    with Lateness() as lateness, WatchedRobot(partial(NotingArm, notes)) as robot:
         robot.reset("reach", 0)
         (tmp_path / "camera_cut").touch()
         at = time.monotonic()
         with pytest.raises(HilDaftError, match=r"no answer.*check its cameras"):
             robot.step(STILL)
-    assert wait_for_note(notes, "hold", at) - at < HOLD_S
+        assert_held(notes, at, lateness)
 
 
 def test_a_robot_in_good_hands_is_never_held(notes):
-    with WatchedRobot(partial(NotingArm, notes)) as robot:
+    with WatchedRobot(partial(NotingArm, notes), hold_after_s=1.0) as robot:
         robot.reset("reach", 0)
         for _ in range(8):
             robot.step(STILL)
-            time.sleep(0.08)
+            time.sleep(0.15)
         robot.stop()
-        time.sleep(0.3)
+        time.sleep(1.2)
         assert robot.holds == 0
     assert [kind for kind, _ in read_notes(notes)] == ["step"] * 8 + ["hold"] * 2
 

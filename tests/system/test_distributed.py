@@ -97,7 +97,7 @@ MISTAKES = {
     ("certs", "learner"): "--hosts",
     ("certs", "a b"): "worker name='a b'",
     ("learner", "tiny", "--listen", "0.0.0.0:0", "--out", "run"): "needs TLS",
-    ("learner", "tyni"): "did you mean 'tiny'",
+    ("learner", "tinny"): "did you mean 'tiny'",
 }
 
 
