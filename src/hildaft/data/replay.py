@@ -324,10 +324,13 @@ class _Index:
     def __init__(self, tasks: int, capacity: int, device: torch.device) -> None:
         self._rows = torch.zeros(tasks, capacity, dtype=torch.int64, device=device)
         self._held = [0] * tasks
-        self._edges = [torch.zeros(2, device=device) for _ in range(tasks)]
-        """Per task, ends of the robots' shares of [0, 1]."""
-        self._starts = [torch.zeros(2, device=device) for _ in range(tasks)]
-        """Per task, where each robot's rows begin, and their number at the end."""
+        self._shares: list[tuple[Tensor, Tensor]] = [
+            (torch.tensor([0.0, 1.0], device=device), torch.zeros(2, device=device))
+        ] * tasks
+        self._edges = torch.zeros(tasks, 2, device=device)
+        """Where each robot's share of [0, 1] begins, and the end of the last; then nothing that can be reached."""
+        self._starts = torch.zeros(tasks, 2, device=device)
+        """Where each robot's rows begin, and the end of the last."""
 
     def rebuild(self, task: int, rows: deque[int], robots: Int[Tensor, " rows"]) -> None:
         index = torch.tensor(list(rows), dtype=torch.int64, device=self._rows.device)
@@ -339,8 +342,13 @@ class _Index:
         counts = counts[counts > 0].float()
         shares = counts.clamp(max=FAIR_ROWS)
         zero = counts.new_zeros(1)
-        self._edges[task] = torch.cat([zero, shares.cumsum(0) / shares.sum()])
-        self._starts[task] = torch.cat([zero, counts.cumsum(0)])
+        edges = torch.cat([zero, shares.cumsum(0) / shares.sum()])
+        # Rounding may leave it a little lower, and a number above it without a robot.
+        edges[-1] = 1.0
+        self._shares[task] = (edges, torch.cat([zero, counts.cumsum(0)]))
+        pad = torch.nn.utils.rnn.pad_sequence
+        self._edges = pad([e for e, _ in self._shares], batch_first=True, padding_value=2.0)
+        self._starts = pad([s for _, s in self._shares], batch_first=True)
 
     def draw(
         self, count: int, generator: torch.Generator, tasks: tuple[str, ...], name: Buffer
@@ -356,19 +364,14 @@ class _Index:
         self, tasks: Int[Tensor, " k"], count: int, generator: torch.Generator
     ) -> Int[Tensor, "k count"]:
         share = torch.rand(len(tasks), count, generator=generator, device=self._rows.device)
-        places = torch.stack(
-            [self._places(task, row) for task, row in zip(tasks.tolist(), share, strict=True)]
-        )
-        return self._rows[tasks.unsqueeze(1), places]
-
-    def _places(self, task: int, share: Float[Tensor, " count"]) -> Int[Tensor, " count"]:
-        edges, starts = self._edges[task], self._starts[task]
-        robot = torch.searchsorted(edges, share, right=True).sub_(1).clamp_(0, len(edges) - 2)
-        low, high = edges[robot], edges[robot + 1]
-        first, held = starts[robot], starts[robot + 1] - starts[robot]
+        edges, starts = self._edges[tasks], self._starts[tasks]
+        robot = torch.searchsorted(edges, share, right=True) - 1
+        low, high = edges.gather(1, robot), edges.gather(1, robot + 1)
+        first = starts.gather(1, robot)
+        held = starts.gather(1, robot + 1) - first
         # The product may round up to the count itself.
         within = torch.minimum(((share - low) / (high - low) * held).long(), held.long() - 1)
-        return first.long() + within
+        return self._rows[tasks.unsqueeze(1), first.long() + within]
 
 
 def _returns(episode: Episode, discount: float) -> Float[np.ndarray, " t"]:
