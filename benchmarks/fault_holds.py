@@ -1,12 +1,16 @@
 """How soon a robot is told to hold: its worker killed or frozen, its policy frozen, its camera cut."""
 
+import argparse
+import json
 import os
 import random
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 ARM = Path(__file__).parents[1] / "tests" / "robots"
@@ -60,3 +64,35 @@ def holds(root: Path, each: int, seed: int) -> dict[str, float]:
         "hold_ms_max": round(max(measured), 1),
         "hold_ms_median": round(statistics.median(measured), 1),
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--each", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        figures = holds(Path(folder), given.each, given.seed)
+    document = {
+        "study": "holds",
+        "command": " ".join(["python", *sys.argv]),
+        "commit": git.stdout.strip(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, load {before:.1f} to {os.getloadavg()[0]:.1f}",
+        "seed": given.seed,
+        **figures,
+    }
+    given.out.write_text(json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main()

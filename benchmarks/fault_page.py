@@ -1,6 +1,7 @@
 """The page beside faults.json."""
 
 import json
+import sys
 from pathlib import Path
 
 ROWS = (
@@ -59,6 +60,14 @@ def write_page(path: Path) -> None:
         lines += [f"| {title} | |", "|---|---:|"]
         lines += [f"| {text} | {document[name]} |" for text, name in rows if name in document]
         lines.append("")
+    again = path.with_name("holds.json")
+    if again.exists():
+        alone = json.loads(again.read_text())
+        lines += [
+            f"The holds alone, later: `{alone['command']}`, commit {alone['commit']}, {alone['machine']}: "
+            f"{alone['holds']} faults, median {alone['hold_ms_median']} ms, latest {alone['hold_ms_max']} ms.",
+            "",
+        ]
     lines += [
         "The malformed calls are wrong or missing tokens, foreign schema versions and runs, random bytes, truncated",
         "and bit-flipped episodes, episodes under another worker's name or number, wrong order, unknown methods,",
@@ -68,3 +77,7 @@ def write_page(path: Path) -> None:
         "",
     ]
     path.with_suffix(".md").write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    write_page(Path(sys.argv[1]))
