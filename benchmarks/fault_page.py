@@ -64,7 +64,8 @@ def write_page(path: Path) -> None:
     if again.exists():
         alone = json.loads(again.read_text())
         lines += [
-            f"The holds alone, once the watch threads took precedence on a machine as busy as in the run above: `{alone['command']}`, commit {alone['commit']}, {alone['machine']}: "
+            "The holds alone, once the watch threads took precedence on a machine as busy as in the run above: "
+            f"`{alone['command']}`, commit {alone['commit']}, {alone['machine']}: "
             f"{alone['holds']} faults, median {alone['hold_ms_median']} ms, latest {alone['hold_ms_max']} ms.",
             "",
         ]
