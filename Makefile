@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: setup demo test check bench release-check docs
+.PHONY: setup demo test check bench faults release-check docs
 
 setup: $(READY)
 
@@ -32,3 +32,6 @@ docs: $(READY)
 	$(PY) -m pip install --quiet -c constraints.txt -e ".[docs]"
 	$(PY) scripts/configuration_reference.py
 	.venv/bin/zensical build --strict
+
+faults: $(READY)
+	$(PY) benchmarks/faults.py --out docs/results/faults.json --page

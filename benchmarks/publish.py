@@ -83,11 +83,10 @@ def work(port: int, folder: Path) -> None:
 
 def measure(rounds: int) -> tuple[list[float], list[float], int]:
     """Milliseconds per round, of which until handed to the link, and bytes published."""
+    from hildaft.data.episodes import EpisodeStore
     from hildaft.runtime.link.intake import Intake, Terms
     from hildaft.runtime.link.roster import Roster
     from hildaft.runtime.link.server import LinkServer, Progress, WeightShelf
-
-    from hildaft.data.episodes import EpisodeStore
 
     updates = Updates(HILDAFT, filled_replay(TASKS), TASKS)
     shelf = WeightShelf()

@@ -26,5 +26,5 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
   exit 1
 }
 [ -x .venv/bin/python ] || python3 -m venv .venv
-.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[learn,sim,console,dev]"
+.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[learn,sim,console,datasets,video,t5,dev]"
 touch .venv/.ready

@@ -13,6 +13,10 @@ usage: hildaft COMMAND [...]
 
   demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report
   train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny
+  learner [PRESET]   train on what workers deliver, from other machines too
+  worker             run one robot for a learner
+  status             show a learner and its workers
+  certs NAME         make certificates for the link between machines
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   console [RUN]      drive the arm from the browser, alone or beside a run's policy
   record             demonstrations from the browser, or by the simulated operator, each one reviewed
@@ -63,6 +67,10 @@ COMMANDS: Final = {
     "talk": "talk:talk",
     "train-success": "train_success:train_success",
     "encode": "encode:encode",
+    "learner": "link:learner",
+    "worker": "link:worker",
+    "status": "link:status",
+    "certs": "link:certs",
 }
 """Command name to module and function under `hildaft.commands`."""
 

@@ -226,3 +226,59 @@ def test_a_full_store_forgets_its_oldest_rows_and_never_mixes_episodes(
         # Frames cost at most two per transition, and a wrap leaves less than one episode unused.
         assert counts[store] >= min(len(expected[store]), (capacity - 12) // 2 - 12 // 2)
     assert counts["interventions"] == counts["talk_tweak"] == counts["demos"]
+
+
+def test_robots_have_equal_shares_once_they_have_rows_enough():
+    replay = Replay(("pick",), Dims(2, 2, 2), discount=0.97)
+    many, few = 1500, 300
+    for robot, steps in (("fast", many), ("slow", few)):
+        replay.add_episode(robot_episode(robot, steps))
+    batch = replay.sample(8_000, torch.Generator().manual_seed(0), "warmup")
+    share = (batch.h[0, :, 0] == 1).float().mean()
+    assert 0.47 < share < 0.53
+
+
+def test_a_robot_that_has_just_joined_is_not_drawn_again_and_again():
+    replay = Replay(("pick",), Dims(2, 2, 2), discount=0.97)
+    for robot, steps in (("fast", 1500), ("slow", 8)):
+        replay.add_episode(robot_episode(robot, steps))
+    batch = replay.sample(8_000, torch.Generator().manual_seed(0), "warmup")
+    share = (batch.h[0, :, 0] == 1).float().mean()
+    assert 0.015 < share < 0.05
+
+
+def test_with_one_robot_the_draw_is_the_plain_uniform_one():
+    replay = Replay(("pick",), Dims(2, 2, 2), discount=0.97)
+    replay.add_episode(robot_episode("fast", 700))
+    batch = replay.sample(64, torch.Generator().manual_seed(3), "warmup")
+    share = torch.rand(1, 64, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(batch.h[0, :, 1], (share * 700).long()[0].float(), rtol=0, atol=0)
+
+
+def robot_episode(robot, steps):
+    zeros = np.zeros((steps, 7), np.float32)
+    h = np.stack([np.full(steps + 1, float(robot == "slow")), np.arange(steps + 1)], axis=1).astype(
+        np.float32
+    )
+    none, last = np.zeros(steps, np.int64), np.arange(steps) == steps - 1
+    return Episode(
+        task="pick",
+        source="demo",
+        robot=robot,
+        seed=0,
+        policy_version=-1,
+        success=True,
+        h=h,
+        features=np.zeros((steps + 1, 2), np.float32),
+        proprio=np.zeros((steps + 1, 2), np.float32),
+        policy_action=np.full((steps, 7), np.nan, np.float32),
+        human_action=zeros,
+        executed_action=zeros,
+        is_intervention=np.zeros(steps, bool),
+        spoken=none + 13,
+        refinement=none + 13,
+        displacement_m=np.zeros((steps, 3), np.float32),
+        reward=last.astype(np.float32),
+        terminated=last,
+        truncated=np.zeros(steps, bool),
+    )

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from reference_critic import reference_of, split_gradients
 
 from hildaft.models.critic import CriticConfig, Critics, embed_state, q_values
 from hildaft.types import HilDaftError
+from reference_critic import reference_of, split_gradients
 
 CONFIG = CriticConfig(
     members=2, feature_projection=6, proprio_projection=4, action_projection=5, hidden=8

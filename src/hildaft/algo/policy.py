@@ -5,11 +5,13 @@ from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from hildaft.algo.actors import Actors
 from hildaft.models.consistency import sample_primary_noise
-from hildaft.types import Action, Encoded, Observation, RefinementCommand
+from hildaft.types import Action, Encoded, HilDaftError, Observation, RefinementCommand
 
 
 @runtime_checkable
@@ -87,3 +89,18 @@ class DualActorPolicy:
         """Takes over published weights between two steps."""
         self._actors.load_weights(weights)
         self._version = version
+
+    def load(self, tensors: bytes, version: int) -> None:
+        """Takes over published weights that came as a safetensors file.
+
+        Raises:
+            HilDaftError: they are damaged or of another configuration; nothing is changed then.
+        """
+        try:
+            weights = load_safetensors(tensors)
+        except SafetensorError as error:
+            msg = (
+                f"weights of version {version}: no safetensors file ({error}); restart the learner"
+            )
+            raise HilDaftError(msg) from error
+        self.load_weights(weights, version)

@@ -21,7 +21,7 @@ def export(words: Sequence[str]) -> int:
         out: Path
         """Folder of the dataset."""
 
-    from hildaft.build import export_run
+    from hildaft.jobs import export_run
 
     given = parse_words(ExportArguments, "export", words)
     result = export_run(given.run, given.out)
@@ -45,7 +45,7 @@ def import_(words: Sequence[str]) -> int:
         env: Path | None = None
         """YAML file of the environment the episodes are for, for its tasks; the bolt bench's where not given."""
 
-    from hildaft.build import import_episodes
+    from hildaft.jobs import import_episodes
 
     given = parse_words(ImportArguments, "import", words)
     result = import_episodes(given.dataset, given.out, given.map, given.env)

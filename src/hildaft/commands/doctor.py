@@ -64,9 +64,10 @@ def _check_backbone(backbone: str | None, run: Path | None, *, as_json: bool) ->
     import time
     from dataclasses import asdict, replace
 
-    from hildaft.build import build_encoders, build_policy, measure_run_spread
+    from hildaft.build import build_encoders, build_policy
     from hildaft.config import RunConfig, read_config
     from hildaft.doctor.backbone import check_backbone, peak_memory_mb, render_check
+    from hildaft.jobs import measure_run_spread
 
     config = RunConfig() if run is None else read_config(run / "config.yaml")
     config = replace(config, backbone=backbone or config.backbone)

@@ -24,7 +24,7 @@ def check_robot(words: Sequence[str]) -> int:
         dry_run: bool = False
         """Go through a reset and one step, and print what would be sent."""
 
-    from hildaft.build import open_serl
+    from hildaft.jobs import open_serl
 
     given = parse_words(CheckRobotArguments, "check-robot", words)
     robot = open_serl(given.file, sink=print)
@@ -50,7 +50,7 @@ def calibrate(words: Sequence[str]) -> int:
         margin_m: float = 0.01
         """The box is this much smaller on each side than the corners visited."""
 
-    from hildaft.build import open_serl
+    from hildaft.jobs import open_serl
 
     given = parse_words(CalibrateArguments, "calibrate", words)
     if not 0.0 <= given.margin_m <= 0.1:

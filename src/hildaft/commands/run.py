@@ -137,7 +137,7 @@ def evaluate(words: Sequence[str]) -> int:
         tasks: tuple[str, ...] = field(default=())
         """Tasks to evaluate; all of the run's where not given."""
 
-    from hildaft.build import evaluate_run
+    from hildaft.jobs import evaluate_run
 
     given = parse_words(EvalArguments, "eval", words)
     text = evaluate_run(
@@ -214,7 +214,7 @@ def bench_sim(words: Sequence[str]) -> int:
         seed: int = 0
         """Decides the scenes."""
 
-    from hildaft.build import render_bench
+    from hildaft.jobs import render_bench
 
     given = parse_words(BenchSimArguments, "bench-sim", words)
     for path in render_bench(given.out, given.robot, given.seed):

@@ -1,8 +1,9 @@
 """Collects the steps of one episode as the worker lives them. NumPy only."""
 
 import io
-from collections.abc import Callable
-from typing import Final, TypeAlias, final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias, final, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
@@ -22,6 +23,7 @@ from hildaft.types import (
 )
 
 JPEG_QUALITY: Final = 95
+_IMAGE: Final = "image/"
 
 Labeller: TypeAlias = Callable[
     [Float32[np.ndarray, "t 7"], Bool[np.ndarray, " t"], ActionScale],
@@ -31,9 +33,38 @@ Labeller: TypeAlias = Callable[
 -> label index, displacement (m)."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpisodeHead:
+    """What is known of an episode before its first step."""
+
+    task: str
+    source: Source
+    robot: str
+    seed: int
+    policy_version: int
+    encoder_hash: str
+    action_scale: ActionScale
+
+
+@runtime_checkable
+class Journal(Protocol):
+    """Where an episode's steps are kept while it still runs, so that a kill loses none."""
+
+    def begin(self, head: EpisodeHead) -> None:
+        """An episode begins."""
+        ...
+
+    def append(self, row: Mapping[str, np.ndarray]) -> None:
+        """One observation, with the step that led to it where there was one (see `EpisodeBuilder`)."""
+        ...
+
+
 @final
 class EpisodeBuilder:
-    """Collects one episode: `observe` first, then `act` and `observe` in turn, then `build`."""
+    """Collects one episode: `observe` first, then `act` and `observe` in turn, then `build`.
+
+    With a `journal` every observation goes there at once, with the step before it.
+    """
 
     def __init__(
         self,
@@ -46,13 +77,15 @@ class EpisodeBuilder:
         encoder_hash: str,
         action_scale: ActionScale,
         keep_images: bool = True,
+        journal: Journal | None = None,
     ) -> None:
         self._task, self._robot, self._seed = task, robot, seed
         self._source: Source = source
         self._policy_version, self._encoder_hash = policy_version, encoder_hash
         self._scale, self._keep_images = action_scale, keep_images
+        self._journal = journal
         self._encoded: list[Encoded] = []
-        self._images: dict[str, list[UInt8[np.ndarray, "h w 3"]]] = {}
+        self._images: dict[str, list[bytes]] = {}
         self._actions: list[tuple[Action | None, Action | None, Action]] = []
         self._spoken: list[int] = []
         self._outcomes: list[tuple[float, bool, bool]] = []
@@ -61,11 +94,19 @@ class EpisodeBuilder:
         return len(self._outcomes)
 
     def observe(self, observation: Observation, encoded: Encoded) -> None:
-        """Takes the next observation; copies its images, for a robot may reuse its buffers."""
+        """Takes the next observation; its images are encoded at once, for a robot may reuse its buffers."""
+        images = observation.images.items() if self._keep_images else ()
+        self.observe_encoded({camera: encode_jpeg(image) for camera, image in images}, encoded)
+
+    def observe_encoded(self, images: Mapping[str, bytes], encoded: Encoded) -> None:
+        """Takes the next observation, its images as JPEG."""
         self._encoded.append(encoded)
-        if self._keep_images:
-            for camera, image in observation.images.items():
-                self._images.setdefault(camera, []).append(image.copy())
+        for camera, image in images.items():
+            self._images.setdefault(camera, []).append(image)
+        if self._journal is not None:
+            if not self._outcomes:
+                self._journal.begin(self._head())
+            self._journal.append(self._newest_row(images))
 
     def act(
         self,
@@ -94,8 +135,58 @@ class EpisodeBuilder:
             raise HilDaftError(msg)
         self._outcomes[-1] = (reward, terminated, truncated)
 
+    def restore(self, row: Mapping[str, np.ndarray]) -> None:
+        """Takes one row of a journal: the step, where it holds one, and the observation after it."""
+        if "executed_action" in row:
+            terminated, truncated = (bool(flag) for flag in row["ended"])
+            self.act(
+                policy_action=row.get("policy_action"),
+                human_action=row.get("human_action"),
+                executed_action=row["executed_action"],
+                spoken=RefinementCommand.from_index(int(row["spoken"][0])),
+                reward=float(row["reward"][0]),
+                terminated=terminated,
+                truncated=truncated,
+            )
+        encoded = Encoded(h=row["h"], features=row["features"], proprio=row["proprio"])
+        images = {
+            name.removeprefix(_IMAGE): column.tobytes()
+            for name, column in row.items()
+            if name.startswith(_IMAGE)
+        }
+        self.observe_encoded(images, encoded)
+
+    def truncate(self) -> None:
+        """Ends an episode that was cut off: its last step counts as truncated, unless it ended by itself."""
+        reward, terminated, truncated = self._outcomes[-1]
+        self._outcomes[-1] = (reward, terminated, truncated or not terminated)
+
+    def _head(self) -> EpisodeHead:
+        return EpisodeHead(
+            task=self._task,
+            source=self._source,
+            robot=self._robot,
+            seed=self._seed,
+            policy_version=self._policy_version,
+            encoder_hash=self._encoder_hash,
+            action_scale=self._scale,
+        )
+
+    def _newest_row(self, images: Mapping[str, bytes]) -> dict[str, np.ndarray]:
+        encoded = self._encoded[-1]
+        row = {"h": encoded.h, "features": encoded.features, "proprio": encoded.proprio}
+        row |= {_IMAGE + name: np.frombuffer(data, np.uint8) for name, data in images.items()}
+        if self._outcomes:
+            reward, terminated, truncated = self._outcomes[-1]
+            names = ("policy_action", "human_action", "executed_action")
+            row |= {n: a for n, a in zip(names, self._actions[-1], strict=True) if a is not None}
+            row["spoken"] = np.array([self._spoken[-1]])
+            row["reward"] = np.array([reward], np.float64)
+            row["ended"] = np.array([terminated, truncated])
+        return row
+
     def build(self, label: Labeller) -> Episode:
-        """Encodes the images as JPEG and labels the human's rows.
+        """Labels the human's rows and puts everything together.
 
         Raises:
             HilDaftError: if there is no step, or not exactly one observation more than steps.
@@ -134,7 +225,7 @@ class EpisodeBuilder:
             reward=np.array(reward, dtype=np.float32),
             terminated=np.array(terminated, dtype=np.bool_),
             truncated=np.array(truncated, dtype=np.bool_),
-            images={name: tuple(map(encode_jpeg, frames)) for name, frames in self._images.items()},
+            images={name: tuple(frames) for name, frames in self._images.items()},
             encoder_hash=self._encoder_hash,
         )
 

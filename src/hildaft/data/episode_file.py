@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from hildaft.types import Episode, HilDaftError, Source
+from hildaft.types import COMMAND_COUNT, Episode, HilDaftError, Source
 
 FORMAT: Final = "hildaft.episode"
 SCHEMA_VERSION: Final = 1
@@ -42,6 +42,14 @@ _MAX_HEADER_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Which worker made an episode and its number there, from 1: together they name it for good."""
+
+    worker: str
+    sequence: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EpisodeSummary:
     """What the header of an episode file says, read without its arrays."""
 
@@ -57,9 +65,11 @@ class EpisodeSummary:
     interventions: int
     """Steps in which the human acted in the policy's place."""
     encoder_hash: str
+    origin: Origin | None
+    """None for an episode that was made on the learner's own machine."""
 
 
-def serialise_episode(episode: Episode) -> bytes:
+def serialise_episode(episode: Episode, origin: Origin | None = None) -> bytes:
     """The whole file as bytes, its checksum over header and arrays in the header."""
     columns: dict[str, np.ndarray] = {
         name: np.ascontiguousarray(getattr(episode, name), dtype=dtype)
@@ -82,6 +92,8 @@ def serialise_episode(episode: Episode) -> bytes:
         "interventions": str(int(episode.is_intervention.sum())),
         "encoder_hash": episode.encoder_hash,
     }
+    if origin is not None:
+        header |= {"worker": origin.worker, "sequence": str(origin.sequence)}
     header["crc32"] = f"{_checksum(header, columns):08x}"
     return save_safetensors(columns, header)
 
@@ -105,6 +117,10 @@ def _read_header(path: Path) -> dict[str, str]:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise refuse(path, error.strerror or str(error)) from error
+    return _parse_header(path, text, length, size)
+
+
+def _parse_header(path: Path, text: bytes, length: int, size: int) -> dict[str, str]:
     try:
         header = json.loads(text)
         metadata = cast(dict[str, str], header.pop("__metadata__"))
@@ -127,7 +143,10 @@ def _read_header(path: Path) -> dict[str, str]:
 
 def read_summary(index: int, path: Path) -> EpisodeSummary:
     """Reads the header alone; raises HilDaftError as `read_episode` does, but for the checksum."""
-    header = _read_header(path)
+    return _summarise(index, path, _read_header(path))
+
+
+def _summarise(index: int, path: Path, header: Mapping[str, str]) -> EpisodeSummary:
     try:
         source = header["source"]
         if source not in get_args(Source):
@@ -144,6 +163,9 @@ def read_summary(index: int, path: Path) -> EpisodeSummary:
             steps=int(header["steps"]),
             interventions=int(header["interventions"]),
             encoder_hash=header["encoder_hash"],
+            origin=Origin(worker=header["worker"], sequence=int(header["sequence"]))
+            if "worker" in header
+            else None,
         )
     except (KeyError, ValueError) as error:
         raise refuse(path, f"its header is damaged ({error})") from error
@@ -151,24 +173,40 @@ def read_summary(index: int, path: Path) -> EpisodeSummary:
 
 def read_episode(path: Path) -> Episode:
     """Reads and checks one file; raises HilDaftError if it is damaged, foreign or too new."""
-    summary = read_summary(index_of(path), path)
-    header = _read_header(path)
     try:
-        columns: dict[str, np.ndarray] = load_safetensors(path.read_bytes())
-    except (OSError, SafetensorError) as error:
+        data = path.read_bytes()
+    except OSError as error:
+        raise refuse(path, error.strerror or str(error)) from error
+    _, episode = parse_episode(index_of(path), path, data)
+    return episode
+
+
+def parse_episode(index: int, path: Path, data: bytes) -> tuple[EpisodeSummary, Episode]:
+    """Checks the bytes of an episode file; `path` is what a refusal names.
+
+    Raises:
+        HilDaftError: if they are damaged, foreign or too new.
+    """
+    length = int.from_bytes(data[:8], "little")
+    text = data[8 : 8 + length] if 0 < length <= _MAX_HEADER_BYTES else b""
+    header = _parse_header(path, text, length, len(data))
+    summary = _summarise(index, path, header)
+    try:
+        columns: dict[str, np.ndarray] = load_safetensors(data)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise refuse(path, f"it is damaged ({error})") from error
     if header.get("crc32") != f"{_checksum(header, columns):08x}":
         raise refuse(path, "it is damaged (its checksum does not match)")
     images: dict[str, tuple[bytes, ...]] = {}
-    for name in [name for name in columns if name.startswith(_OFFSETS)]:
-        camera, ends = name.removeprefix(_OFFSETS), columns[name].tolist()
-        blob = columns[_IMAGE + camera].tobytes()
-        images[camera] = tuple(blob[low:high] for low, high in itertools.pairwise(ends))
     try:
+        for name in [name for name in columns if name.startswith(_OFFSETS)]:
+            camera, ends = name.removeprefix(_OFFSETS), columns[name].tolist()
+            blob = columns[_IMAGE + camera].tobytes()
+            images[camera] = tuple(blob[low:high] for low, high in itertools.pairwise(ends))
         arrays = {name: columns[name] for name in _COLUMNS}
     except KeyError as error:
         raise refuse(path, f"column {error} is missing") from error
-    return Episode(
+    episode = Episode(
         task=summary.task,
         source=summary.source,
         robot=summary.robot,
@@ -179,6 +217,43 @@ def read_episode(path: Path) -> Episode:
         encoder_hash=summary.encoder_hash,
         **arrays,
     )
+    return summary, episode
+
+
+def find_fault(episode: Episode) -> str | None:
+    """What makes an episode unfit for training although its bytes are whole; None where nothing does.
+
+    For episodes of another machine: a checksum says that nothing was changed on the way, not that the sender
+    made sense.
+    """
+    steps = len(episode)
+    if steps == 0:
+        return "it has no step"
+    for name, dtype in _COLUMNS.items():
+        column: np.ndarray = getattr(episode, name)
+        rows = steps + 1 if name in ("h", "features", "proprio") else steps
+        wide = {"policy_action": 7, "human_action": 7, "executed_action": 7, "displacement_m": 3}
+        shape = (rows, wide[name]) if name in wide else (rows,)
+        matrix = name in ("h", "features", "proprio")
+        if column.dtype != dtype or (
+            column.ndim != 2 or len(column) != rows if matrix else column.shape != shape
+        ):
+            return f"{name} is {column.dtype}{list(column.shape)} in an episode of {steps} steps"
+    for name in ("h", "features", "proprio", "executed_action", "displacement_m", "reward"):
+        if not np.isfinite(getattr(episode, name)).all():
+            return f"{name} holds values that are not finite"
+    if np.abs(episode.executed_action).max() > 1.0:
+        return "executed_action holds values outside -1 to 1"
+    for name in ("spoken", "refinement"):
+        column = getattr(episode, name)
+        if column.min() < 0 or column.max() >= COMMAND_COUNT:
+            return f"{name} holds values outside 0 to {COMMAND_COUNT - 1}"
+    ended = episode.terminated | episode.truncated
+    if ended[:-1].any() or not ended[-1]:
+        return "its last step, and no other, must end it"
+    if any(len(frames) != steps + 1 for frames in episode.images.values()):
+        return "it has not one image per observation and camera"
+    return None
 
 
 def index_of(path: Path) -> int:

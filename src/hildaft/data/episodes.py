@@ -21,7 +21,7 @@ from hildaft.data.episode_file import (
     refuse,
     serialise_episode,
 )
-from hildaft.types import Episode, HilDaftError
+from hildaft.types import Episode, HilDaftError, Source
 
 _TEMPORARY: Final = ".writing-"
 _DAMAGED: Final = "damaged"
@@ -68,11 +68,14 @@ class EpisodeStore:
 
     def append(self, episode: Episode) -> int:
         """Writes one episode durably and returns its number; after an error all is as before."""
-        payload = serialise_episode(episode)
+        return self.append_bytes(serialise_episode(episode), episode.task, episode.source)
+
+    def append_bytes(self, payload: bytes, task: str, source: Source) -> int:
+        """Writes an episode file that was serialised, and checked, elsewhere; otherwise as `append`."""
         with self._locked():
             index = self._next_index()
-            task = re.sub(r"[^A-Za-z0-9_.]+", "_", episode.task) or "_"
-            path = self.folder / f"{index:06d}-{task}-{episode.source}.safetensors"
+            label = re.sub(r"[^A-Za-z0-9_.]+", "_", task) or "_"
+            path = self.folder / f"{index:06d}-{label}-{source}.safetensors"
             temporary = self.folder / f"{_TEMPORARY}{path.name}"
             try:
                 with temporary.open("wb") as file:

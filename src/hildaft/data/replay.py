@@ -22,6 +22,9 @@ from hildaft.types import ACTION_DIM, NULL_COMMAND, Episode, HilDaftError
 Phase: TypeAlias = Literal["warmup", "online"]
 Buffer: TypeAlias = Literal["demos", "rollouts", "interventions", "talk_tweak"]
 
+FAIR_ROWS: Final = 256
+"""Rows of a buffer from which on a robot counts as much as any other; below, in proportion to its rows."""
+
 BUFFERS: Final[tuple[Buffer, ...]] = ("demos", "rollouts", "interventions", "talk_tweak")
 
 
@@ -132,6 +135,8 @@ class Replay:
         self._proprio, self._action = column(dims.proprio), column(ACTION_DIM)
         self._reward, self._not_terminal, self._mc_return = column(), column(), column()
         self._command = column(dtype=torch.int64)
+        self._robot = column(dtype=torch.int64)
+        self._robots: list[str] = []
         self._head = dict.fromkeys(range(2 * len(self.tasks)), 0)
         self._rows: dict[Buffer, list[deque[int]]] = {
             name: [deque() for _ in self.tasks] for name in BUFFERS
@@ -160,7 +165,7 @@ class Replay:
                 task, "rollouts", episode, everything if self._to_rollouts else ~human, returns
             )
         for name in BUFFERS:
-            self._index[name].rebuild(task, self._rows[name][task])
+            self._index[name].rebuild(task, self._rows[name][task], self._robot)
 
     def counts(self) -> dict[str, dict[Buffer, int]]:
         """Number of transitions by task and buffer."""
@@ -246,6 +251,8 @@ class Replay:
             msg = f"episode of {len(episode)} steps: the replay's capacity is {self._capacity}"
             raise HilDaftError(msg)
         self._encoder_hash = episode.encoder_hash
+        if episode.robot not in self._robots:
+            self._robots.append(episode.robot)
         return self.tasks.index(episode.task)
 
     def _write(
@@ -277,6 +284,7 @@ class Replay:
                 (self._command, episode.refinement.astype(np.int64)),
             ):
                 column[into_steps] = torch.from_numpy(values[steps]).to(self._device)
+            self._robot[into_steps] = self._robots.index(episode.robot)
             for row, step in enumerate(range(start, stop), start=first):
                 self._rows[store][task].append(row)
                 if store == "demos" and episode.is_intervention[step]:
@@ -308,16 +316,40 @@ class Replay:
 
 @final
 class _Index:
-    """Row numbers of one buffer of every task, as a tensor to draw from."""
+    """Row numbers of one buffer of every task, as a tensor to draw from.
+
+    Rows lie robot by robot. A uniform number picks the robot by its share and, by what is left, the row: where
+    there is one robot this is the plain uniform draw.
+    """
 
     def __init__(self, tasks: int, capacity: int, device: torch.device) -> None:
         self._rows = torch.zeros(tasks, capacity, dtype=torch.int64, device=device)
-        self._counts = torch.zeros(tasks, device=device)
         self._held = [0] * tasks
+        self._shares: list[tuple[Tensor, Tensor]] = [
+            (torch.tensor([0.0, 1.0], device=device), torch.zeros(2, device=device))
+        ] * tasks
+        self._edges = torch.zeros(tasks, 2, device=device)
+        """Where each robot's share of [0, 1] begins, and the end of the last; then nothing that can be reached."""
+        self._starts = torch.zeros(tasks, 2, device=device)
+        """Where each robot's rows begin, and the end of the last."""
 
-    def rebuild(self, task: int, rows: deque[int]) -> None:
-        self._rows[task, : len(rows)] = torch.tensor(list(rows), dtype=torch.int64)
-        self._counts[task] = self._held[task] = len(rows)
+    def rebuild(self, task: int, rows: deque[int], robots: Int[Tensor, " rows"]) -> None:
+        index = torch.tensor(list(rows), dtype=torch.int64, device=self._rows.device)
+        of_robot = robots[index]
+        order = torch.argsort(of_robot, stable=True)
+        self._rows[task, : len(rows)] = index[order]
+        self._held[task] = len(rows)
+        counts = torch.bincount(of_robot)
+        counts = counts[counts > 0].float()
+        shares = counts.clamp(max=FAIR_ROWS)
+        zero = counts.new_zeros(1)
+        edges = torch.cat([zero, shares.cumsum(0) / shares.sum()])
+        # Rounding may leave it a little lower, and a number above it without a robot.
+        edges[-1] = 1.0
+        self._shares[task] = (edges, torch.cat([zero, counts.cumsum(0)]))
+        pad = torch.nn.utils.rnn.pad_sequence
+        self._edges = pad([e for e, _ in self._shares], batch_first=True, padding_value=2.0)
+        self._starts = pad([s for _, s in self._shares], batch_first=True)
 
     def draw(
         self, count: int, generator: torch.Generator, tasks: tuple[str, ...], name: Buffer
@@ -332,11 +364,15 @@ class _Index:
     def draw_some(
         self, tasks: Int[Tensor, " k"], count: int, generator: torch.Generator
     ) -> Int[Tensor, "k count"]:
-        counts = self._counts[tasks].unsqueeze(1)
         share = torch.rand(len(tasks), count, generator=generator, device=self._rows.device)
+        edges, starts = self._edges[tasks], self._starts[tasks]
+        robot = torch.searchsorted(edges, share, right=True) - 1
+        low, high = edges.gather(1, robot), edges.gather(1, robot + 1)
+        first = starts.gather(1, robot)
+        held = starts.gather(1, robot + 1) - first
         # The product may round up to the count itself.
-        places = torch.minimum((share * counts).long(), counts.long() - 1)
-        return self._rows[tasks.unsqueeze(1), places]
+        within = torch.minimum(((share - low) / (high - low) * held).long(), held.long() - 1)
+        return self._rows[tasks.unsqueeze(1), first.long() + within]
 
 
 def _returns(episode: Episode, discount: float) -> Float[np.ndarray, " t"]:

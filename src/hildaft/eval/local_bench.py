@@ -13,7 +13,7 @@ from hildaft.data.replay import States
 from hildaft.eval.evaluate import EvaluationRecord, evaluate, read_evaluations, write_evaluation
 from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
-from hildaft.runtime.session import Clock, View
+from hildaft.runtime.training_run import Clock, View
 from hildaft.teleop.browser import BrowserOperator, Control
 from hildaft.teleop.scripted_operator import ScriptedOperator
 from hildaft.teleop.simulated_operator import SimulatedOperator

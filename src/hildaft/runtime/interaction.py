@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol, final, runtime_checkable
 
 import numpy as np
 
-from hildaft.data.episode_builder import EpisodeBuilder
+from hildaft.data.episode_builder import EpisodeBuilder, Journal
 from hildaft.teleop.talk import label_tweaks
 from hildaft.types import (
     ACTION_DIM,
@@ -162,12 +162,14 @@ def run_episode(
     pacing: Pacing,
     keep_images: bool = True,
     keys: OperatorKeys | None = None,
+    journal: Journal | None = None,
 ) -> Episode:
     """Lets the policy act for one episode while the operator, if there is one, talks and tweaks.
 
     The policy's action is asked for in every step, so an intervention keeps what it replaced. The executed action
     is the human's or the policy's, clipped to [-1, 1] at this boundary; a hand-over's step is not the human's. Weights
-    may change between steps; the version recorded is the one at the first step.
+    may change between steps; the version recorded is the one at the first step. Every step goes to `journal`, where
+    there is one, before the next is taken.
 
     Raises:
         HilDaftError: if an action is not finite; the robot is stopped before.
@@ -179,7 +181,9 @@ def run_episode(
             observation = robot.reset(task, seed)
             if operator is not None:
                 operator.begin(task, seed)
-            builder = _builder(robot, policy, task, seed, source, policy.version, keep_images)
+            builder = _builder(
+                robot, policy, task, seed, source, policy.version, keep_images, journal
+            )
             encoded = _observe(builder, pacing, policy, observation, task)
             pacing.begin_episode()
             mark, running = None, True
@@ -217,6 +221,7 @@ def record_demonstration(
     pacing: Pacing,
     keep_images: bool = True,
     keys: OperatorKeys | None = None,
+    journal: Journal | None = None,
 ) -> Episode:
     """Records one episode in which the human acts throughout; no policy is asked.
 
@@ -227,7 +232,7 @@ def record_demonstration(
             observation = robot.reset(task, seed)
             begin(task, seed)
             version = DEMONSTRATION_VERSION
-            builder = _builder(robot, encoders, task, seed, "demo", version, keep_images)
+            builder = _builder(robot, encoders, task, seed, "demo", version, keep_images, journal)
             encoded = _observe(builder, pacing, encoders, observation, task)
             pacing.begin_episode()
             mark, running = None, True
@@ -322,6 +327,7 @@ def _builder(
     source: Source,
     version: int,
     keep_images: bool,
+    journal: Journal | None,
 ) -> EpisodeBuilder:
     return EpisodeBuilder(
         task=task,
@@ -332,6 +338,7 @@ def _builder(
         encoder_hash=encoders.encoder_hash,
         action_scale=robot.action_scale,
         keep_images=keep_images,
+        journal=journal,
     )
 
 

@@ -8,7 +8,6 @@ place of the one that would have been run.
 """
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -17,28 +16,12 @@ from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 
-from hildaft.algo.checkpoint import list_checkpoints, read_newest, write_checkpoint
 from hildaft.algo.training import Learner, Metrics
-from hildaft.data.episodes import EpisodeStore
-from hildaft.data.replay import States
-from hildaft.runtime.metrics import MetricsWriter
-from hildaft.types import CONTROL_HZ, Episode, HilDaftError
+from hildaft.runtime.training_run import CHECKPOINT_TRANSITIONS, Clock, TrainingRun, View
+from hildaft.types import Episode, HilDaftError
 
-CHECKPOINT_TRANSITIONS: Final = 500
-"""Online transitions between two checkpoints."""
-CHECKPOINT_UPDATES: Final = 1_000
-"""Warm-up updates between two checkpoints."""
 DEMONSTRATION_TRIES: Final = 4
 """Attempts allowed per wanted demonstration; the operator fails now and then, as people do."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clock:
-    """How far a run is, in the units that curves are drawn against."""
-
-    transitions: int
-    robot_minutes: float
-    wall_minutes: float
 
 
 @runtime_checkable
@@ -62,27 +45,6 @@ class Bench(Protocol):
 
         Returns obedience and its companions, nothing where skipped.
         """
-        ...
-
-
-@runtime_checkable
-class View(Protocol):
-    """Who watches a run: the terminal, or nobody."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage begins: `total` units of work."""
-        ...
-
-    def advance(self, completed: int, metrics: Metrics) -> None:
-        """So many units are finished; the newest metrics."""
-        ...
-
-    def episode(self, episode: Episode, transitions: int) -> None:
-        """A rollout ended."""
-        ...
-
-    def note(self, text: str) -> None:
-        """A line to be read."""
         ...
 
 
@@ -125,13 +87,9 @@ class Session:
         view: View,
         stop: threading.Event,
     ) -> None:
-        self._folder, self._plan, self._learner = folder, plan, learner
+        self._plan, self._learner = plan, learner
         self._bench, self._view, self._stop = bench, view, stop
-        self._store = EpisodeStore(folder / "episodes")
-        self._metrics = MetricsWriter(folder)
-        self._consumed = 0
-        self._wall_before_s = 0.0
-        self._started = time.monotonic()
+        self._run = TrainingRun(folder, learner, view, stop)
 
     def run(self) -> bool:
         """Goes from wherever the folder stands to the end; False where `stop` was set before that.
@@ -140,109 +98,51 @@ class Session:
             HilDaftError: damaged files, a full disk, or an operator who cannot demonstrate a task.
         """
         try:
-            self._restore()
+            self._run.restore()
             self._record_demonstrations()
             self._warm_up()
             self._fine_tune()
             return not self._stop.is_set()
         finally:
-            self._metrics.close()
+            self._run.metrics.close()
 
     @property
     def clock(self) -> Clock:
         """How far the run is."""
-        transitions = self._learner.online_transitions
-        return Clock(
-            transitions=transitions,
-            robot_minutes=transitions / CONTROL_HZ / 60,
-            wall_minutes=(self._wall_before_s + time.monotonic() - self._started) / 60,
-        )
-
-    def _restore(self) -> None:
-        checkpoints = self._folder / "checkpoints"
-        if not list_checkpoints(checkpoints):
-            return
-        newest = read_newest(checkpoints)
-        if newest.warning:
-            self._view.note(newest.warning)
-        self._learner.load_state(newest.tensors)
-        consumed = int(str(newest.meta["episodes"]))
-        if consumed > len(self._store):
-            msg = (
-                f"run folder {self._folder}: the checkpoint knows {consumed} episodes, the store holds"
-                f" {len(self._store)}; put the missing files back or start a new run"
-            )
-            raise HilDaftError(msg)
-        for index in self._store.indices[:consumed]:
-            self._learner.add_episode(self._store.read(index))
-        self._consumed = consumed
-        self._wall_before_s = float(str(newest.meta["wall_s"]))
-        self._view.note(
-            f"resumed at {self._learner.warmup_updates} warm-up updates,"
-            f" {self._learner.online_transitions} online transitions"
-        )
-
-    def _checkpoint(self) -> None:
-        meta = {
-            "episodes": self._consumed,
-            "wall_s": self._wall_before_s + time.monotonic() - self._started,
-            "transitions": self._learner.online_transitions,
-            "warmup_updates": self._learner.warmup_updates,
-            "online_updates": self._learner.online_updates,
-        }
-        step = self._learner.warmup_updates + self._learner.online_transitions
-        write_checkpoint(self._folder / "checkpoints", self._learner.state(), meta, step=step)
-
-    def _take(self, episode: Episode) -> None:
-        self._learner.add_episode(episode)
-        self._consumed += 1
-
-    def _next_stored(self) -> Episode | None:
-        indices = self._store.indices
-        return self._store.read(indices[self._consumed]) if self._consumed < len(indices) else None
+        return self._run.clock
 
     def _record_demonstrations(self) -> None:
         plan = self._plan
         wanted = plan.demonstrations * len(plan.tasks)
-        if self._consumed >= wanted:
+        if self._run.consumed >= wanted:
             return
         self._view.stage("record demonstrations", wanted)
         for number, task in enumerate(plan.tasks):
             first, last = number * plan.demonstrations, (number + 1) * plan.demonstrations
             attempts = count()
-            while first <= self._consumed < last and not self._stop.is_set():
-                episode = self._next_stored()
+            while first <= self._run.consumed < last and not self._stop.is_set():
+                episode = self._run.next_stored()
                 while episode is None:
                     attempt = next(attempts)
                     if attempt >= DEMONSTRATION_TRIES * plan.demonstrations:
                         msg = f"operator: task {task!r} was not demonstrated in {attempt} attempts; try another seed"
                         raise HilDaftError(msg)
                     seed = scene_seed(plan.seed, "demo", number, attempt)
-                    if any(s.seed == seed and s.task == task for s in self._store.summaries()):
+                    if any(s.seed == seed and s.task == task for s in self._run.store.summaries()):
                         continue
                     tried = self._bench.demonstrate(task, seed)
                     if tried.success:
-                        self._store.append(tried)
+                        self._run.store.append(tried)
                         episode = tried
-                self._take(episode)
-                self._view.advance(self._consumed, {})
+                self._run.take(episode)
+                self._view.advance(self._run.consumed, {})
 
     def _warm_up(self) -> None:
-        plan, learner = self._plan, self._learner
         if self._stop.is_set():
             return
-        if learner.warmup_updates == 0:
-            demonstrations = [self._store.read(i) for i in self._store.indices[: self._consumed]]
-            states = States.of(demonstrations, learner.dual_actor.device)
-            learner.dual_actor.fit_normalisation(states.h, states.features)
-        if learner.warmup_updates < plan.warmup_updates:
-            self._view.stage("warm-up", plan.warmup_updates)
-        while learner.warmup_updates < plan.warmup_updates and not self._stop.is_set():
-            until = min(learner.warmup_updates + CHECKPOINT_UPDATES, plan.warmup_updates)
-            learner.warm_up(until, self._on_warmup_metrics, self._stop)
-            self._checkpoint()
-        if learner.online_transitions == 0:
-            self._evaluate("warmup", plan.episodes_before)
+        self._run.warm_up(self._plan.warmup_updates)
+        if self._learner.online_transitions == 0:
+            self._evaluate("warmup", self._plan.episodes_before)
 
     def _fine_tune(self) -> None:
         plan, learner = self._plan, self._learner
@@ -252,22 +152,22 @@ class Session:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner") as learning:
             while learner.online_transitions < plan.online_transitions:
                 if self._stop.is_set():
-                    self._checkpoint()
+                    self._run.checkpoint()
                     return
                 before = learner.online_transitions
-                index = self._consumed - demonstrations
+                index = self._run.consumed - demonstrations
                 self._one_episode(learning, index)
                 now = learner.online_transitions
                 if now - checkpointed >= CHECKPOINT_TRANSITIONS:
-                    self._checkpoint()
+                    self._run.checkpoint()
                     checkpointed = now
                 if before // plan.evaluate_every != now // plan.evaluate_every and (
                     now < plan.online_transitions
                 ):
                     self._evaluate("online", plan.episodes_during)
                     self._view.stage("online fine-tuning", plan.online_transitions)
-        learner.catch_up(self._on_online_metrics, self._stop)
-        self._checkpoint()
+        learner.catch_up(self._run.on_online_metrics, self._stop)
+        self._run.checkpoint()
         self._evaluate("final", plan.episodes)
 
     def _one_episode(self, learning: ThreadPoolExecutor, index: int) -> None:
@@ -275,13 +175,13 @@ class Session:
         number = index % len(plan.tasks)
         self._bench.publish(learner)
         episode_over = threading.Event()
-        updates = learning.submit(learner.catch_up, self._on_online_metrics, episode_over)
+        updates = learning.submit(learner.catch_up, self._run.on_online_metrics, episode_over)
         try:
-            episode = self._next_stored()
+            episode = self._run.next_stored()
             if episode is None:
                 seed = scene_seed(plan.seed, "online", number, index)
                 episode = self._bench.rollout(plan.tasks[number], seed)
-                self._store.append(episode)
+                self._run.store.append(episode)
         except BaseException:
             episode_over.set()
             raise
@@ -290,7 +190,7 @@ class Session:
             if plan.real_time:
                 episode_over.set()
             updates.result()
-        self._take(episode)
+        self._run.take(episode)
         self._view.episode(episode, learner.online_transitions)
         metrics = {
             f"rollout/success/{episode.task}": float(episode.success),
@@ -298,7 +198,7 @@ class Session:
             "rollout/intervention_share": float(np.mean(episode.is_intervention)),
             "rollout/update_to_data": learner.online_updates / learner.online_transitions,
         }
-        self._write_metrics(metrics)
+        self._run.write_metrics(metrics)
         self._view.advance(learner.online_transitions, metrics)
 
     def _evaluate(self, name: str, episodes: int) -> None:
@@ -307,18 +207,5 @@ class Session:
         self._bench.publish(self._learner)
         measured = self._bench.evaluate(name, episodes, self._learner, self.clock)
         metrics = {f"refinement/{name}": value for name, value in measured.items()}
-        self._write_metrics(metrics)
+        self._run.write_metrics(metrics)
         self._view.advance(episodes * len(self._plan.tasks), metrics)
-
-    def _on_warmup_metrics(self, updates: int, metrics: Metrics) -> None:
-        self._view.advance(updates, metrics)
-        self._write_metrics({f"warmup/{name}": value for name, value in metrics.items()})
-
-    def _on_online_metrics(self, updates: int, metrics: Metrics) -> None:
-        del updates
-        self._view.advance(self._learner.online_transitions, metrics)
-        self._write_metrics(dict(metrics))
-
-    def _write_metrics(self, values: dict[str, float]) -> None:
-        updates = self._learner.warmup_updates + self._learner.online_updates
-        self._metrics.write(self._learner.online_transitions, updates, values)

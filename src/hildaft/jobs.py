@@ -1,0 +1,164 @@
+"""What a command does with a run, a dataset or the bench once, and prints: evaluate, export, import, render."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from hildaft.algo.checkpoint import read_newest
+from hildaft.algo.training import published_weights, require_encoders
+from hildaft.build import build_encoders, build_learner, build_policy, open_station, trained_on
+from hildaft.config import (
+    TASKS,
+    RunConfig,
+    read_config,
+    read_yaml,
+    require_name,
+    with_environment,
+)
+from hildaft.data.episodes import EpisodeStore
+from hildaft.data.lerobot_export import ExportResult, Labels, export_dataset
+from hildaft.data.replay import States
+from hildaft.eval.evaluate import Talk, evaluate
+from hildaft.eval.statistics import wilson_interval
+from hildaft.models.backbone import FrozenEncoders
+from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
+from hildaft.robots.bolt_sim.env import BoltEnv
+from hildaft.robots.safety import SafeRobot
+from hildaft.robots.serl_client import SerlClient
+from hildaft.robots.serl_http import SerlConfig, SerlRobot
+from hildaft.runtime.dataset_import import DatasetMapping, ImportResult, import_dataset
+from hildaft.teleop.oracle import oracle_action
+from hildaft.teleop.talk import PHRASES
+from hildaft.types import ActionScale, HilDaftError
+
+SPREAD_EPISODES = 12
+"""Last episodes of a run whose states the spread over w is measured on."""
+
+
+def measure_run_spread(config: RunConfig, folder: Path, encoders: FrozenEncoders) -> float:
+    """Standard deviation (mm) of a trained run's primary action over w, on the states of its last episodes.
+
+    Raises:
+        HilDaftError: no whole checkpoint, none of its episodes, or trained on other encoders than these.
+    """
+    learner = build_learner(config, encoders)
+    learner.load_state(read_newest(folder / "checkpoints").tensors)
+    store = EpisodeStore(folder / "episodes")
+    episodes = [store.read(index) for index in store.indices[-SPREAD_EPISODES:]]
+    if not episodes:
+        msg = f"run folder {folder}: it holds no episodes to measure on; name another with --run"
+        raise HilDaftError(msg)
+    states = States.of(episodes, learner.dual_actor.device)
+    return learner.dual_actor.diagnostics(states)["spread_mm"]
+
+
+def evaluate_run(
+    folder: Path,
+    *,
+    episodes: int,
+    talk: Talk,
+    robot: Literal["A", "B"] | None,
+    seed: int,
+    tasks: tuple[str, ...],
+    as_json: bool,
+) -> str:
+    """Evaluates a run's newest weights; JSON text with per-episode outcomes, or a table.
+
+    Raises:
+        HilDaftError: no such run, no whole checkpoint, an unknown task or fewer than one episode.
+    """
+    config = read_config(folder / "config.yaml")
+    for task in tasks:
+        require_name("tasks", task, config.tasks)
+    checkpoint = read_newest(folder / "checkpoints")
+    if checkpoint.warning:
+        print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
+    encoders = build_encoders(config)
+    policy = build_policy(config, encoders)
+    require_encoders(checkpoint.tensors, trained_on(config, encoders))
+    policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
+    policy.begin(seed)
+    station = open_station(config if robot is None else replace(config, robot=robot))
+    try:
+        operator = station.operator(
+            replace(config.operator, tweaks=False, talk=talk, step_limit=config.step_limit)
+        )
+        result = evaluate(
+            SafeRobot(station.robot),
+            policy,
+            tasks or config.tasks,
+            episodes,
+            seed,
+            operator=None if talk == "none" else operator,
+            talk=talk,
+            step_limit=config.step_limit,
+        )
+    finally:
+        station.close()
+    if as_json:
+        head = {"run": str(folder), "checkpoint": checkpoint.path.name, "seed": seed, "talk": talk}
+        return json.dumps({**head, "tasks": result.to_json()}, indent=1)
+    lines = [f"{folder} ({checkpoint.path.name}), talk {talk}, seed {seed}"]
+    for task in result.tasks:
+        interval = wilson_interval(task.successes, task.episodes)
+        mean_length = sum(task.lengths) / task.episodes
+        lines.append(
+            f"  {task.task:<10} {task.successes:>3} of {task.episodes}"
+            f"  ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)  {mean_length:.1f} steps"
+        )
+    return "\n".join([*lines, f"  average    {100 * result.success_rate:.1f} %"])
+
+
+def export_run(run: Path, folder: Path) -> ExportResult:
+    """Writes a run's episodes as a LeRobotDataset; raises HilDaftError."""
+    config = read_config(run / "config.yaml")
+    scale = ActionScale() if config.environment is None else config.environment.action_scale
+    labels = Labels(instructions=config.instructions, phrases=PHRASES, action_scale=scale)
+    return export_dataset(EpisodeStore(run / "episodes"), folder, labels)
+
+
+def import_episodes(
+    dataset: Path, folder: Path, mapping: Path | None, environment: Path | None
+) -> ImportResult:
+    """Adds a LeRobotDataset's episodes to an episode folder; raises HilDaftError."""
+    config = RunConfig() if environment is None else with_environment(RunConfig(), environment)
+    meaning = None
+    if mapping is not None:
+        meaning = read_yaml(DatasetMapping, mapping, "docs/datasets.md says how to write one")
+        for task in meaning.tasks.values():
+            require_name("mapping.tasks", task, config.tasks)
+    encoders = build_policy(config, build_encoders(config))
+    return import_dataset(dataset, EpisodeStore(folder), encoders, config.tasks, meaning)
+
+
+def open_serl(file: Path, sink: Callable[[str], None] | None = None) -> SerlRobot:
+    """The arm of a YAML file, without cameras; with a sink nothing that moves is sent. Raises HilDaftError."""
+    config = read_yaml(SerlConfig, file, "examples/robots/franka_serl.yaml is one to copy")
+    client = SerlClient(config.url, config.timeout_s, sink)
+    return SerlRobot(config, client, {}, lambda: "go on")
+
+
+def render_bench(folder: Path, robot: Literal["A", "B"], seed: int) -> list[Path]:
+    """Renders each task, solved by the oracle, as one contact sheet and a clip per task."""
+    env = BoltEnv(robot)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scale = env.action_scale
+        episodes = {
+            task: record_frames(env, lambda state: oracle_action(state, scale), task, seed)
+            for task in TASKS
+        }
+        sheet = folder / f"contact-sheet-{robot}.png"
+        write_contact_sheet(sheet, episodes, columns=6)
+        clips = [folder / f"{task}-{robot}.gif" for task in episodes]
+        for clip, frames in zip(clips, episodes.values(), strict=True):
+            write_clip(clip, frames)
+    except OSError as error:
+        msg = f"output folder {folder}: {error.strerror or error}; name another with --out"
+        raise HilDaftError(msg) from error
+    finally:
+        env.close()
+    return [sheet, *clips]

@@ -1,0 +1,149 @@
+"""A run whose robots are elsewhere: the learner serves them, and trains on what they deliver.
+
+Stages follow one another by what is on disk: demonstrations until every task has enough, warm-up, then online
+updates at the given ratio to the transitions that came in. Workers may join, leave and come back at any time.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Final, final
+
+from safetensors.torch import save as save_safetensors
+
+from hildaft.algo.training import Learner
+from hildaft.runtime.link.intake import Intake
+from hildaft.runtime.link.roster import Roster
+from hildaft.runtime.link.server import Progress, WeightShelf
+from hildaft.runtime.session import Plan
+from hildaft.runtime.training_run import CHECKPOINT_TRANSITIONS, TrainingRun, View
+
+PUBLISH_UPDATES: Final = 50
+"""Online updates between two publications while no episode comes in."""
+_POLL_S: Final = 0.2
+
+
+@final
+class RemoteSession:
+    """Runs a plan on the episodes that workers deliver. The intake writes them, this reads them in store order."""
+
+    def __init__(
+        self,
+        run: TrainingRun,
+        plan: Plan,
+        learner: Learner,
+        intake: Intake,
+        roster: Roster,
+        shelf: WeightShelf,
+        progress: Progress,
+        view: View,
+        stop: threading.Event,
+    ) -> None:
+        self._run, self._plan, self._learner = run, plan, learner
+        self._intake, self._roster, self._shelf = intake, roster, shelf
+        self._progress, self._view, self._stop = progress, view, stop
+        self._checkpointed = 0
+
+    def run(self) -> bool:
+        """Goes from wherever the folder stands to the end; False where `stop` was set before that.
+
+        Raises:
+            HilDaftError: damaged files, or a disk that takes no more; what was confirmed is on disk.
+        """
+        try:
+            self._run.restore()
+            self._checkpointed = self._learner.online_transitions
+            self._collect_demonstrations()
+            if not self._stop.is_set():
+                self._roster.stage = "warm-up"
+                self._run.warm_up(self._plan.warmup_updates)
+            self._publish()
+            self._fine_tune()
+            if not self._stop.is_set():
+                self._roster.stage = "finished"
+            return not self._stop.is_set()
+        finally:
+            self._run.metrics.close()
+
+    def _collect_demonstrations(self) -> None:
+        plan = self._plan
+        wanted = plan.demonstrations * len(plan.tasks)
+        if self._learner.warmup_updates > 0:
+            return
+        self._view.stage("demonstrations from the workers", wanted)
+        while not self._stop.is_set():
+            self._take_arrived()
+            counts = self._intake.demonstrations
+            self._view.advance(sum(min(n, plan.demonstrations) for n in counts.values()), {})
+            if all(count >= plan.demonstrations for count in counts.values()):
+                return
+            self._intake.arrived.wait(_POLL_S)
+
+    def _fine_tune(self) -> None:
+        plan, learner = self._plan, self._learner
+        if self._stop.is_set():
+            return
+        self._roster.stage = "online"
+        self._view.stage("online fine-tuning", plan.online_transitions)
+        while learner.online_transitions < plan.online_transitions and not self._stop.is_set():
+            self._take_arrived()
+            if not self._update(PUBLISH_UPDATES, self._intake.arrived):
+                self._intake.arrived.wait(_POLL_S)
+        if not self._stop.is_set():
+            while self._update(PUBLISH_UPDATES, self._stop):
+                pass
+        self._run.checkpoint()
+
+    def _update(self, most: int, until: threading.Event) -> bool:
+        """At most so many online updates, then new weights; False where the ratio is met already."""
+        learner = self._learner
+        before = learner.online_updates
+        enough = _Either(until, self._stop, lambda: learner.online_updates - before >= most)
+        learner.catch_up(self._run.on_online_metrics, enough)
+        self._progress.online_updates = learner.online_updates
+        if learner.online_updates > before:
+            self._publish()
+        return learner.online_updates > before
+
+    def _publish(self) -> None:
+        version = self._learner.warmup_updates + self._learner.online_updates
+        self._progress.warmup_updates = self._learner.warmup_updates
+        self._shelf.publish(save_safetensors(self._learner.dual_actor.weights()), version)
+
+    def _take_arrived(self) -> None:
+        """Takes what the intake has written since, into the replay buffer."""
+        self._intake.arrived.clear()
+        if self._intake.failure is not None:
+            self._run.checkpoint()
+            raise self._intake.failure
+        while not self._stop.is_set() and (episode := self._run.next_stored()) is not None:
+            self._run.take(episode)
+            if episode.source == "online":
+                self._view.episode(episode, self._learner.online_transitions)
+                self._run.write_metrics(
+                    {
+                        f"rollout/success/{episode.task}": float(episode.success),
+                        f"rollout/success/{episode.robot}/{episode.task}": float(episode.success),
+                        f"rollout/length/{episode.task}": float(len(episode)),
+                        "rollout/intervention_share": float(episode.is_intervention.mean()),
+                        "rollout/update_to_data": self._learner.online_updates
+                        / self._learner.online_transitions,
+                    }
+                )
+            self._progress.online_transitions = self._learner.online_transitions
+        if self._learner.online_transitions - self._checkpointed >= CHECKPOINT_TRANSITIONS:
+            self._run.checkpoint()
+            self._checkpointed = self._learner.online_transitions
+
+
+@final
+class _Either(threading.Event):
+    """Set as soon as one of two events is, or a condition holds."""
+
+    def __init__(
+        self, one: threading.Event, other: threading.Event, condition: Callable[[], bool]
+    ) -> None:
+        super().__init__()
+        self._one, self._other, self._condition = one, other, condition
+
+    def is_set(self) -> bool:
+        return self._one.is_set() or self._other.is_set() or self._condition()

@@ -1,0 +1,1 @@
+"""The link between workers and a learner: wire, spool, intake, server and client. No torch."""

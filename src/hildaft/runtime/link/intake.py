@@ -1,0 +1,134 @@
+"""The learner's end of the experience channel: every episode once, in order, on disk before it is confirmed."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import grpc
+
+from hildaft.data.episode_file import EpisodeSummary, find_fault, parse_episode
+from hildaft.data.episodes import EpisodeStore
+from hildaft.runtime.link.wire import Refusal
+from hildaft.types import ActionScale, HilDaftError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What a worker, and every episode, has to agree with."""
+
+    run: str
+    tasks: tuple[str, ...]
+    encoder_hash: str
+    action_scale: ActionScale
+    widths: tuple[int, int, int]
+    """Of h, image features and proprioception."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one worker has delivered."""
+
+    sequence: int = 0
+    """The last number on disk; 0 before the first."""
+    episodes: int = 0
+    transitions: int = 0
+    successes: int = 0
+    gaps: int = 0
+    """Episodes that the worker said it cannot deliver (damaged there, or refused here)."""
+
+
+@final
+class Intake:
+    """Inserts episodes into the store, keyed by (worker, sequence) within one run. Thread-safe.
+
+    The keys are in the episode files themselves, so what was confirmed is known again after any restart without
+    a second file that could disagree.
+
+    Raises:
+        HilDaftError: the store cannot be read.
+    """
+
+    def __init__(self, store: EpisodeStore, terms: Terms) -> None:
+        self.store: Final = store
+        self.terms: Final = terms
+        self.arrived: Final = threading.Event()
+        """Set at every insert; whoever waits for episodes clears it."""
+        self.failure: HilDaftError | None = None
+        """Why the store cannot take more, such as a full disk; the learner stops on it."""
+        self.demonstrations: Final[dict[str, int]] = dict.fromkeys(terms.tasks, 0)
+        """Stored demonstrations by task."""
+        self.count = 0
+        """Stored episodes."""
+        self._lock = threading.Lock()
+        self._tallies: dict[str, Tally] = {}
+        for summary in store.summaries():
+            self._book(summary)
+
+    def tally(self, worker: str) -> Tally:
+        """What this worker has delivered so far."""
+        return self._tallies.get(worker, Tally())
+
+    def insert(self, worker: str, sequence: int, previous: int, payload: bytes) -> int:
+        """Makes one episode durable and returns the worker's last number on disk; a repeated one is only confirmed.
+
+        Raises:
+            Refusal: the episode is out of order, damaged, or does not fit the run; or the disk is full.
+        """
+        with self._lock:
+            durable = self.tally(worker).sequence
+            if 0 < sequence <= durable:
+                return durable
+            if previous != durable or sequence <= previous:
+                raise Refusal(
+                    grpc.StatusCode.ABORTED,
+                    f"sequence {sequence} after {previous}: {durable} is the last one here; send what follows it",
+                )
+            summary = self._checked(worker, sequence, payload)
+            try:
+                self.store.append_bytes(payload, summary.task, summary.source)
+            except HilDaftError as error:
+                self.failure = error
+                self.arrived.set()
+                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
+            self._book(summary)
+            self.arrived.set()
+            return sequence
+
+    def _checked(self, worker: str, sequence: int, payload: bytes) -> EpisodeSummary:
+        name = Path(f"{worker}-{sequence}")
+        terms = self.terms
+        try:
+            summary, episode = parse_episode(0, name, payload)
+        except HilDaftError as error:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+        origin = summary.origin
+        if origin is None or (origin.worker, origin.sequence) != (worker, sequence):
+            fault = f"its header says {origin}, not {worker} {sequence}"
+        elif summary.source == "eval":
+            fault = "source='eval': evaluation episodes are not training data"
+        elif summary.task not in terms.tasks:
+            fault = f"task={summary.task!r}: this run has {', '.join(terms.tasks)}"
+        elif summary.encoder_hash != terms.encoder_hash:
+            fault = f"encoder_hash={summary.encoder_hash!r}: this run has {terms.encoder_hash!r}"
+        elif (fault := find_fault(episode)) is None:
+            widths = (episode.h.shape[1], episode.features.shape[1], episode.proprio.shape[1])
+            if widths != terms.widths:
+                fault = f"widths (h, features, proprio)={widths}: this run has {terms.widths}"
+        if fault is not None:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"episode {name}: {fault}")
+        return summary
+
+    def _book(self, summary: EpisodeSummary) -> None:
+        self.count += 1
+        if summary.source == "demo" and summary.task in self.demonstrations:
+            self.demonstrations[summary.task] += 1
+        origin = summary.origin
+        if origin is None:
+            return
+        tally = self._tallies.setdefault(origin.worker, Tally())
+        tally.gaps += origin.sequence - tally.sequence - 1
+        tally.sequence = origin.sequence
+        tally.episodes += 1
+        tally.transitions += summary.steps
+        tally.successes += summary.success

@@ -1,0 +1,239 @@
+"""The learner's door: takes nothing unauthenticated, too large or malformed further than its first line."""
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, cast, final
+
+import grpc
+
+from hildaft.runtime.link import link_pb2 as pb
+from hildaft.runtime.link import wire
+from hildaft.runtime.link.credentials import ServerTls, require_secure
+from hildaft.runtime.link.intake import Intake
+from hildaft.runtime.link.roster import Roster
+from hildaft.runtime.link.wire import Refusal
+from hildaft.types import HilDaftError
+
+_THREADS: Final = 16
+_CONCURRENT: Final = 32
+"""Calls at once; more are answered RESOURCE_EXHAUSTED, so that memory stays bounded."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the learner is, for `hildaft status`."""
+
+    warmup_updates: int = 0
+    online_updates: int = 0
+    online_transitions: int = 0
+    wanted_transitions: int = 0
+
+
+@final
+class WeightShelf:
+    """Holds the newest published weights and nothing older. Thread-safe."""
+
+    def __init__(self) -> None:
+        # A restarted learner may go back in versions: the boot tells its weights from the earlier ones.
+        self._boot, self._lock = secrets.token_hex(4), threading.Lock()
+        self._reply = pb.WeightsReply()
+
+    def publish(self, tensors: bytes, version: int) -> None:
+        """Puts these weights (a safetensors file) in the place of the ones before."""
+        reply = pb.WeightsReply(
+            weights=f"{self._boot}-{version}",
+            version=version,
+            tensors=tensors,
+            sha256=hashlib.sha256(tensors).digest(),
+        )
+        with self._lock:
+            self._reply = reply
+
+    def newest(self) -> Any:  # noqa: ANN401 - generated class
+        """The newest weights; without a name before the first."""
+        with self._lock:
+            return self._reply
+
+
+@final
+class LinkServer:
+    """Serves one run; a context manager. `port` is the one it listens on.
+
+    Args:
+        address: HOST:PORT; port 0 takes a free one.
+        token: what every call has to carry.
+        tls: needed unless the host is this machine's loopback; then every peer shows a certificate of our CA,
+            and a worker is named as its certificate is.
+
+    Raises:
+        HilDaftError: the address cannot be used, or is open to the network without TLS.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        tls: ServerTls | None,
+        *,
+        config: str,
+        intake: Intake,
+        roster: Roster,
+        shelf: WeightShelf,
+        progress: Progress,
+    ) -> None:
+        require_secure(address, tls)
+        self._token, self._tls = token.encode(), tls
+        self._config, self._intake, self._roster = config, intake, roster
+        self._shelf, self._progress, self._started = shelf, progress, time.monotonic()
+        self.refused = 0
+        """Calls refused so far, whatever the reason."""
+        self._server = grpc.server(
+            ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="link"),
+            options=(*wire.CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)),
+            maximum_concurrent_rpcs=_CONCURRENT,
+        )
+        self._server.add_generic_rpc_handlers((_Handlers(self._handle, self._admits, self._count),))
+        try:
+            if tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, tls.grpc())
+        except RuntimeError as error:
+            msg = f"learner address {address}: cannot be listened on; it may be taken, name another with --listen"
+            raise HilDaftError(msg) from error
+        self.port: Final[int] = port
+
+    def __enter__(self) -> "LinkServer":
+        self._server.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # Calls under way may end: what they bring is on disk or is sent again.
+        self._server.stop(grace=2.0).wait(5.0)
+
+    def _admits(self, metadata: Mapping[str, str]) -> bool:
+        return hmac.compare_digest(
+            metadata.get("authorization", "").encode(), b"Bearer " + self._token
+        )
+
+    def _count(self) -> None:
+        self.refused += 1
+
+    def _handle(self, method: str, data: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            request = wire.parse_request(method, data)
+            return self._answer(method, request, context).SerializeToString()
+        except Refusal as refusal:
+            self._count()
+            context.abort(refusal.code, refusal.reason)
+            raise AssertionError from refusal
+
+    def _answer(self, method: str, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+        if method in ("Describe", "Status"):
+            wire.require_schema(request.schema_version)
+            return self._describe() if method == "Describe" else self._status()
+        worker = self._identify(request.peer, context)
+        match method:
+            case "Join":
+                self._roster.join(worker, request)
+                return pb.JoinReply(durable_sequence=self._intake.tally(worker).sequence)
+            case "Next":
+                return self._roster.assign(worker)
+            case "Insert":
+                self._roster.require_joined(worker)
+                durable = self._intake.insert(
+                    worker, request.sequence, request.previous, request.episode
+                )
+                return pb.InsertReply(durable_sequence=durable)
+            case "Report":
+                self._roster.report(worker, request)
+                return pb.ReportReply(weights=self._shelf.newest().weights)
+            case _:
+                self._roster.require_joined(worker)
+                return self._shelf.newest()
+
+    def _identify(self, peer: Any, context: grpc.ServicerContext) -> str:  # noqa: ANN401
+        wire.require_schema(peer.schema_version)
+        run = self._intake.terms.run
+        if peer.run != run:
+            raise Refusal(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"run {peer.run[:80]!r}: this learner serves {run!r}",
+            )
+        name = wire.name_of(peer.worker)
+        if self._tls is not None:
+            certified = cast(Mapping[str, list[bytes]], context.auth_context())
+            shown = [value.decode() for value in certified.get("x509_common_name", [])]
+            if name not in shown:
+                raise Refusal(
+                    grpc.StatusCode.PERMISSION_DENIED,
+                    f"worker name {name!r}: the certificate is for {', '.join(shown)}; use that name",
+                )
+        return str(peer.worker)
+
+    def _describe(self) -> Any:  # noqa: ANN401
+        return pb.DescribeReply(
+            schema_version=wire.SCHEMA_VERSION, run=self._intake.terms.run, config=self._config
+        )
+
+    def _status(self) -> Any:  # noqa: ANN401
+        progress = self._progress
+        return pb.StatusReply(
+            run=self._intake.terms.run,
+            stage=self._roster.stage,
+            demonstrations=sum(self._intake.demonstrations.values()),
+            warmup_updates=progress.warmup_updates,
+            online_updates=progress.online_updates,
+            online_transitions=progress.online_transitions,
+            wanted_transitions=progress.wanted_transitions,
+            weights=self._shelf.newest().weights,
+            stored_episodes=self._intake.count,
+            refused=self.refused,
+            up_s=time.monotonic() - self._started,
+            workers=self._roster.statuses(),
+        )
+
+
+@final
+class _Handlers(grpc.GenericRpcHandler):
+    """Looks a call's handler up. The token is checked here, before a byte of the message is read."""
+
+    def __init__(
+        self,
+        handle: Callable[[str, bytes, grpc.ServicerContext], bytes],
+        admits: Callable[[Mapping[str, str]], bool],
+        count: Callable[[], None],
+    ) -> None:
+        self._handle, self._admits, self._count = handle, admits, count
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ANN401
+        service, _, method = handler_call_details.method.lstrip("/").partition("/")
+        metadata = {str(k): str(v) for k, v in handler_call_details.invocation_metadata or ()}
+        if not self._admits(metadata):
+            reason = "token is missing or wrong: give the learner's with --token-file"
+            return self._refuse(grpc.StatusCode.UNAUTHENTICATED, reason)
+        if service != wire.SERVICE or method not in wire.REQUESTS:
+            return self._refuse(
+                grpc.StatusCode.UNIMPLEMENTED, f"there is no {service}/{method}"[:120]
+            )
+
+        def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+            return self._handle(method, data, context)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _refuse(self, code: grpc.StatusCode, reason: str) -> Any:  # noqa: ANN401
+        self._count()
+
+        def refuse(requests: object, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+            del requests
+            context.abort(code, reason)
+
+        # A stream's messages are read only when asked for: this one's never are.
+        return grpc.stream_stream_rpc_method_handler(refuse)

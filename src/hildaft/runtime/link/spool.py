@@ -1,0 +1,325 @@
+"""What a worker has made and the learner has not yet confirmed: on disk, numbered, checksummed.
+
+Layout of `FOLDER/RUN/`: `journal` holds the steps of the episode under way, one checksummed record each;
+`000000000012.safetensors` a finished episode, number 12 of this spool, until the learner confirms it;
+`000000000011.acknowledged` says how far the learner has confirmed; `refused/` and `damaged/` keep what could not
+be delivered. `FOLDER/identity` names the spool: a new spool is a new worker, so no number is ever given out twice.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, cast, final
+
+import dacite
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from hildaft.data.episode_builder import EpisodeBuilder, EpisodeHead
+from hildaft.data.episode_file import Origin, parse_episode, serialise_episode
+from hildaft.data.episodes import sync_folder
+from hildaft.runtime.link.wire import require_worker_name
+from hildaft.teleop.talk import label_tweaks
+from hildaft.types import Episode, HilDaftError
+
+BUDGET_BYTES: Final = 8 << 30
+"""Disk a spool may take; about 4,000 episodes of the bench."""
+KEEP_FREE_BYTES: Final = 256 << 20
+"""Disk that must stay free for everybody else."""
+
+_MAGIC: Final = b"HDJ1"
+_FRAME: Final = struct.Struct("<4sII")
+_EPISODE, _ACKNOWLEDGED = ".safetensors", ".acknowledged"
+
+
+@final
+class Spool:
+    """Keeps a worker's episodes until they are confirmed; implements the builder's `Journal`. Thread-safe.
+
+    Opening it finishes what a kill interrupted: an online episode under way becomes a shorter one, truncated at
+    its last whole step. A torn record at the journal's end is cut off. Both are said through `say`.
+
+    Raises:
+        HilDaftError: the folder cannot be used, another process has it open, or the disk is full; what is
+            stored stays.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: str,
+        name: str,
+        *,
+        say: Callable[[str], None],
+        budget_bytes: int = BUDGET_BYTES,
+        keep_free_bytes: int = KEEP_FREE_BYTES,
+    ) -> None:
+        require_worker_name(name)
+        self.folder: Final = folder / run
+        self._say, self._budget_bytes, self._keep_free_bytes = say, budget_bytes, keep_free_bytes
+        self._lock = threading.RLock()
+        self._journal_sequence: int | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._claim(folder)
+            self.worker: Final = f"{name}.{_identity(folder / 'identity')}"
+            self._sizes = {
+                int(path.stem): path.stat().st_size
+                for path in self.folder.glob(f"[0-9]*{_EPISODE}")
+            }
+            self._last = max((self.acknowledged, *self._sizes))
+            self.recover()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    @property
+    def acknowledged(self) -> int:
+        """The last number the learner has confirmed; 0 before the first."""
+        return max((int(p.stem) for p in self.folder.glob(f"*{_ACKNOWLEDGED}")), default=0)
+
+    @property
+    def bytes_used(self) -> int:
+        """Size of the finished episodes that wait."""
+        with self._lock:
+            return sum(self._sizes.values())
+
+    @property
+    def shortage(self) -> str | None:
+        """Why no further episode should be begun; None while there is room."""
+        used = self.bytes_used
+        if used >= self._budget_bytes:
+            return (
+                f"spool {self.folder}: {len(self.pending())} episodes ({used >> 20} MiB) wait for the learner, "
+                f"{self._budget_bytes >> 20} MiB are allowed; the robot holds until the learner takes them "
+                "(raise --spool-gib to go on)"
+            )
+        free = shutil.disk_usage(self.folder).free
+        if free < self._keep_free_bytes:
+            return (
+                f"spool {self.folder}: {free >> 20} MiB of disk are free, {self._keep_free_bytes >> 20} MiB must stay; "
+                "the robot holds until there is room"
+            )
+        return None
+
+    def pending(self) -> list[int]:
+        """Numbers of the finished episodes that wait, ascending."""
+        with self._lock:
+            return sorted(self._sizes)
+
+    def start_after(self, sequence: int) -> None:
+        """Tells how far the learner is: what it holds is dropped here, and numbers go on after it."""
+        with self._lock:
+            self._last = max(self._last, sequence)
+            if sequence > self.acknowledged:
+                self.acknowledge(sequence)
+
+    def begin(self, head: EpisodeHead) -> None:
+        """Starts the journal of an episode; one that an error left there is finished first."""
+        with self._lock:
+            self.recover()
+            self._journal_sequence = self._last + 1
+            fields: dict[str, Any] = {"sequence": self._journal_sequence, **asdict(head)}
+            self._journal = (self.folder / "journal").open("wb", buffering=0)
+            self._record(json.dumps(fields).encode())
+
+    def append(self, row: Mapping[str, np.ndarray]) -> None:
+        """Adds one row to the journal: once this returns, killing the process does not lose it."""
+        self._record(save_safetensors({k: np.ascontiguousarray(v) for k, v in row.items()}))
+
+    def commit(self, episode: Episode) -> int:
+        """Makes a finished episode durable, gives it its number and clears the journal."""
+        with self._lock:
+            sequence = self._last + 1
+            payload = serialise_episode(episode, Origin(worker=self.worker, sequence=sequence))
+            path, temporary = self._path(sequence), self.folder / f".writing-{sequence}"
+            try:
+                with temporary.open("wb") as file:
+                    file.write(payload)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.rename(path)
+                sync_folder(self.folder)
+            except OSError as error:
+                raise self._unusable(error) from error
+            self._last = sequence
+            self._sizes[sequence] = len(payload)
+            self.discard()
+            return sequence
+
+    def discard(self) -> None:
+        """Drops the episode under way, such as a demonstration that failed."""
+        with self._lock:
+            if self._journal_sequence is not None:
+                self._journal.close()
+                self._journal_sequence = None
+            (self.folder / "journal").unlink(missing_ok=True)
+
+    def read(self, sequence: int) -> bytes | None:
+        """The bytes of an episode that waits; a damaged one is set aside, said aloud, and None."""
+        path = self._path(sequence)
+        try:
+            payload = path.read_bytes()
+            parse_episode(sequence, path, payload)
+        except (OSError, HilDaftError) as error:
+            self._set_aside(sequence, "damaged", str(error))
+            return None
+        return payload
+
+    def acknowledge(self, sequence: int) -> None:
+        """The learner holds everything up to this number: frees the disk."""
+        with self._lock:
+            marker = self.folder / f"{sequence:012d}{_ACKNOWLEDGED}"
+            try:
+                marker.touch()
+                sync_folder(self.folder)
+                for old in self.folder.glob(f"*{_ACKNOWLEDGED}"):
+                    if int(old.stem) < sequence:
+                        old.unlink()
+                for done in [number for number in self.pending() if number <= sequence]:
+                    self._path(done).unlink(missing_ok=True)
+                    del self._sizes[done]
+            except OSError as error:
+                raise self._unusable(error) from error
+
+    def refuse(self, sequence: int, reason: str) -> None:
+        """Keeps an episode that the learner will not take apart from the rest, and says so."""
+        self._set_aside(sequence, "refused", reason)
+
+    def recover(self) -> None:
+        """Finishes the episode whose journal an earlier process, or an error, has left."""
+        with self._lock:
+            journal = self.folder / "journal"
+            if not journal.exists():
+                return
+            episode = self._replay(journal)
+            if episode is None:
+                self.discard()
+            else:
+                sequence = self.commit(episode)
+                self._say(
+                    f"episode {sequence} was interrupted after {len(episode)} steps and is kept as truncated there"
+                )
+
+    def _replay(self, journal: Path) -> Episode | None:
+        data = journal.read_bytes()
+        records = list(_records(data))
+        whole = sum(_FRAME.size + len(record) for record in records)
+        if whole < len(data):
+            self._say(
+                f"journal {journal}: {len(data) - whole} damaged bytes at its end were cut off, "
+                f"{max(0, len(records) - 2)} whole steps kept"
+            )
+        if len(records) < 3:
+            return None
+        try:
+            fields = cast(dict[str, Any], json.loads(records[0]))
+            if fields.pop("sequence") <= self._last:
+                return None
+            head = dacite.from_dict(EpisodeHead, fields, dacite.Config(strict=True))
+            builder = EpisodeBuilder(
+                task=head.task,
+                source=head.source,
+                robot=head.robot,
+                seed=head.seed,
+                policy_version=head.policy_version,
+                encoder_hash=head.encoder_hash,
+                action_scale=head.action_scale,
+            )
+            for record in records[1:]:
+                builder.restore(load_safetensors(record))
+            builder.truncate()
+            episode = builder.build(label_tweaks)
+        except (ValueError, KeyError, TypeError, SafetensorError, dacite.DaciteError) as error:
+            aside = self.folder / "damaged" / "journal"
+            aside.parent.mkdir(exist_ok=True)
+            shutil.copy(journal, aside)
+            self._say(f"journal {journal} cannot be understood ({error}); it is kept as {aside}")
+            return None
+        if episode.source == "demo" and not episode.success:
+            self._say("an unfinished demonstration was dropped: only whole ones are demonstrations")
+            return None
+        return episode
+
+    def _record(self, payload: bytes) -> None:
+        try:
+            frame = _FRAME.pack(_MAGIC, len(payload), zlib.crc32(payload))
+            # Unbuffered: a kill tears the record at most at its end, where the checksum shows it.
+            left = memoryview(frame + payload)
+            while left:
+                # A disk that is almost full takes a part, without an error.
+                left = left[self._journal.write(left) :]
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _set_aside(self, sequence: int, where: str, reason: str) -> None:
+        with self._lock:
+            target = self.folder / where / self._path(sequence).name
+            del self._sizes[sequence]
+            try:
+                target.parent.mkdir(exist_ok=True)
+                self._path(sequence).rename(target)
+            except OSError as error:
+                raise self._unusable(error) from error
+        self._say(f"episode {sequence} is kept as {target} and not delivered: {reason}")
+
+    def _path(self, sequence: int) -> Path:
+        return self.folder / f"{sequence:012d}{_EPISODE}"
+
+    def _claim(self, folder: Path) -> None:
+        # Held until the process ends, however it ends.
+        self._claimed = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._claimed)
+            msg = f"spool {folder}: another worker uses it; stop that one, or name another with --spool"
+            raise HilDaftError(msg) from error
+        for leftover in self.folder.glob(".writing-*"):
+            leftover.unlink()
+
+    def close(self) -> None:
+        """Lets go of the folder; what waits stays."""
+        with self._lock:
+            if self._journal_sequence is not None:
+                self._journal.close()
+                self._journal_sequence = None
+            os.close(self._claimed)
+
+    def _unusable(self, error: OSError) -> HilDaftError:
+        return HilDaftError(
+            f"spool {self.folder}: {error.strerror or error}; free space or mend its permissions, then start "
+            "again (episodes already there are intact)"
+        )
+
+
+def _identity(path: Path) -> str:
+    if not path.exists():
+        temporary = path.with_name(f".writing-{path.name}")
+        temporary.write_text(secrets.token_hex(4))
+        temporary.rename(path)
+        sync_folder(path.parent)
+    identity = path.read_text()
+    require_worker_name(identity)
+    return identity
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """Whole records from the start on, up to the first that is torn or damaged."""
+    at = 0
+    while at + _FRAME.size <= len(data):
+        magic, length, crc = _FRAME.unpack_from(data, at)
+        payload = data[at + _FRAME.size : at + _FRAME.size + length]
+        if magic != _MAGIC or len(payload) != length or zlib.crc32(payload) != crc:
+            return
+        yield payload
+        at += _FRAME.size + length

@@ -1,0 +1,117 @@
+"""What both ends of the link agree on: schema version, names, sizes, deadlines, and how a refusal is said."""
+
+import re
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from hildaft.runtime.link import link_pb2 as pb
+from hildaft.types import HilDaftError
+
+SCHEMA_VERSION: Final = 1
+SERVICE: Final = "hildaft.link.v1.Learner"
+DEFAULT_PORT: Final = 50_551
+
+MAX_MESSAGE_BYTES: Final = 64 << 20
+"""An episode of the bench takes about 2 MB; 500 steps of two larger cameras fit."""
+MAX_SMALL_BYTES: Final = 64 << 10
+"""Everything but episodes and weights."""
+
+REQUESTS: Final[dict[str, Any]] = {
+    "Describe": pb.DescribeRequest,
+    "Join": pb.JoinRequest,
+    "Next": pb.NextRequest,
+    "Insert": pb.InsertRequest,
+    "Report": pb.ReportRequest,
+    "Weights": pb.WeightsRequest,
+    "Status": pb.StatusRequest,
+}
+REPLIES: Final[dict[str, Any]] = {
+    "Describe": pb.DescribeReply,
+    "Join": pb.JoinReply,
+    "Next": pb.Assignment,
+    "Insert": pb.InsertReply,
+    "Report": pb.ReportReply,
+    "Weights": pb.WeightsReply,
+    "Status": pb.StatusReply,
+}
+DEADLINE_S: Final = {
+    "Describe": 5.0,
+    "Join": 5.0,
+    "Next": 3.0,
+    "Insert": 60.0,
+    "Report": 3.0,
+    "Weights": 60.0,
+    "Status": 5.0,
+}
+
+CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A peer that vanished without a word is noticed within 15 s, not after the kernel's two hours.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_WORKER: Final = re.compile(r"([A-Za-z0-9_-]{1,40})\.([A-Za-z0-9_-]{1,40})")
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault of this program
+    """What the learner answers instead of a reply: a status code and one line with the reason."""
+
+    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+def require_worker_name(name: str) -> None:
+    """Raises HilDaftError unless this can name a worker."""
+    if not _NAME.fullmatch(name):
+        msg = f"worker name={name[:60]!r}: 1 to 40 letters, digits, - or _ are allowed"
+        raise HilDaftError(msg)
+
+
+def name_of(worker: str) -> str:
+    """The name in NAME.SPOOL.
+
+    Raises:
+        Refusal: it is not of that form.
+    """
+    match = _WORKER.fullmatch(worker)
+    if match is None:
+        raise Refusal(
+            grpc.StatusCode.INVALID_ARGUMENT, f"worker={worker[:90]!r}: NAME.SPOOL is expected"
+        )
+    return match[1]
+
+
+def parse_request(method: str, data: bytes) -> Any:  # noqa: ANN401 - one of seven generated classes
+    """The message of a method.
+
+    Raises:
+        Refusal: it is larger than the method allows, or no such message.
+    """
+    if method != "Insert" and len(data) > MAX_SMALL_BYTES:
+        raise Refusal(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"{method}: {len(data)} bytes, {MAX_SMALL_BYTES} are allowed",
+        )
+    try:
+        return REQUESTS[method].FromString(data)
+    except DecodeError as error:
+        raise Refusal(
+            grpc.StatusCode.INVALID_ARGUMENT, f"{method}: the message cannot be decoded"
+        ) from error
+
+
+def require_schema(version: int) -> None:
+    """Raises Refusal unless the peer speaks this schema."""
+    if version != SCHEMA_VERSION:
+        raise Refusal(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"schema version {version}, this learner speaks {SCHEMA_VERSION}: install the same HiL-DAFT on both",
+        )

@@ -1,0 +1,153 @@
+"""The learner's half of a run, on one machine or many: replay from the store, warm-up, checkpoints, metrics."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, final, runtime_checkable
+
+from hildaft.algo.checkpoint import list_checkpoints, read_newest, write_checkpoint
+from hildaft.algo.training import Learner, Metrics
+from hildaft.data.episodes import EpisodeStore
+from hildaft.data.replay import States
+from hildaft.runtime.metrics import MetricsWriter
+from hildaft.types import CONTROL_HZ, Episode, HilDaftError
+
+CHECKPOINT_TRANSITIONS: Final = 500
+"""Online transitions between two checkpoints."""
+CHECKPOINT_UPDATES: Final = 1_000
+"""Warm-up updates between two checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """How far a run is, in the units that curves are drawn against."""
+
+    transitions: int
+    robot_minutes: float
+    wall_minutes: float
+
+
+@runtime_checkable
+class View(Protocol):
+    """Who watches a run: the terminal, or nobody."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage begins: `total` units of work."""
+        ...
+
+    def advance(self, completed: int, metrics: Metrics) -> None:
+        """So many units are finished; the newest metrics."""
+        ...
+
+    def episode(self, episode: Episode, transitions: int) -> None:
+        """A rollout ended."""
+        ...
+
+    def note(self, text: str) -> None:
+        """A line to be read."""
+        ...
+
+
+@final
+class TrainingRun:
+    """What a run folder holds of the learning: consumed episodes, checkpoints, metrics.
+
+    Episodes are consumed in the order of the store, so a resumed run goes on as if it had never stopped.
+    """
+
+    def __init__(self, folder: Path, learner: Learner, view: View, stop: threading.Event) -> None:
+        self._folder, self.learner = folder, learner
+        self._view, self._stop = view, stop
+        self.store: Final = EpisodeStore(folder / "episodes")
+        self.metrics: Final = MetricsWriter(folder)
+        self.consumed = 0
+        """Episodes of the store that the replay buffer has taken."""
+        self._wall_before_s = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def clock(self) -> Clock:
+        """How far the run is."""
+        transitions = self.learner.online_transitions
+        return Clock(
+            transitions=transitions,
+            robot_minutes=transitions / CONTROL_HZ / 60,
+            wall_minutes=(self._wall_before_s + time.monotonic() - self._started) / 60,
+        )
+
+    def restore(self) -> None:
+        """Goes to the newest whole checkpoint, where there is one, and fills the replay buffer from the store."""
+        checkpoints = self._folder / "checkpoints"
+        if not list_checkpoints(checkpoints):
+            return
+        newest = read_newest(checkpoints)
+        if newest.warning:
+            self._view.note(newest.warning)
+        self.learner.load_state(newest.tensors)
+        consumed = int(str(newest.meta["episodes"]))
+        if consumed > len(self.store):
+            msg = (
+                f"run folder {self._folder}: the checkpoint knows {consumed} episodes, the store holds"
+                f" {len(self.store)}; put the missing files back or start a new run"
+            )
+            raise HilDaftError(msg)
+        for index in self.store.indices[:consumed]:
+            self.learner.add_episode(self.store.read(index))
+        self.consumed = consumed
+        self._wall_before_s = float(str(newest.meta["wall_s"]))
+        self._view.note(
+            f"resumed at {self.learner.warmup_updates} warm-up updates,"
+            f" {self.learner.online_transitions} online transitions"
+        )
+
+    def checkpoint(self) -> None:
+        """Writes everything a resume needs besides the episodes."""
+        meta = {
+            "episodes": self.consumed,
+            "wall_s": self._wall_before_s + time.monotonic() - self._started,
+            "transitions": self.learner.online_transitions,
+            "warmup_updates": self.learner.warmup_updates,
+            "online_updates": self.learner.online_updates,
+        }
+        step = self.learner.warmup_updates + self.learner.online_transitions
+        write_checkpoint(self._folder / "checkpoints", self.learner.state(), meta, step=step)
+
+    def take(self, episode: Episode) -> None:
+        """Puts the store's next episode into the replay buffer."""
+        self.learner.add_episode(episode)
+        self.consumed += 1
+
+    def next_stored(self) -> Episode | None:
+        """The store's next episode that was not taken yet, if there is one."""
+        indices = self.store.indices
+        return self.store.read(indices[self.consumed]) if self.consumed < len(indices) else None
+
+    def warm_up(self, updates: int) -> None:
+        """Stage I on the demonstrations taken so far, checkpointed on the way."""
+        learner = self.learner
+        if learner.warmup_updates == 0:
+            demonstrations = [self.store.read(i) for i in self.store.indices[: self.consumed]]
+            states = States.of(demonstrations, learner.dual_actor.device)
+            learner.dual_actor.fit_normalisation(states.h, states.features)
+        if learner.warmup_updates < updates:
+            self._view.stage("warm-up", updates)
+        while learner.warmup_updates < updates and not self._stop.is_set():
+            until = min(learner.warmup_updates + CHECKPOINT_UPDATES, updates)
+            learner.warm_up(until, self._on_warmup_metrics, self._stop)
+            self.checkpoint()
+
+    def on_online_metrics(self, updates: int, metrics: Metrics) -> None:
+        """Shows and writes what an online update reports."""
+        del updates
+        self._view.advance(self.learner.online_transitions, metrics)
+        self.write_metrics(dict(metrics))
+
+    def _on_warmup_metrics(self, updates: int, metrics: Metrics) -> None:
+        self._view.advance(updates, metrics)
+        self.write_metrics({f"warmup/{name}": value for name, value in metrics.items()})
+
+    def write_metrics(self, values: dict[str, float]) -> None:
+        """Appends a row, at the step the run is at."""
+        updates = self.learner.warmup_updates + self.learner.online_updates
+        self.metrics.write(self.learner.online_transitions, updates, values)

@@ -1,0 +1,376 @@
+"""Learner's and worker's end of the link against each other, over a real socket."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf.message import Message
+
+from hildaft.data.episode_file import Origin, serialise_episode
+from hildaft.data.episodes import EpisodeStore
+from hildaft.runtime.link import link_pb2 as pb
+from hildaft.runtime.link import wire
+from hildaft.runtime.link.certs import make_certificate
+from hildaft.runtime.link.client import (
+    EpisodeRefusedError,
+    LearnerAwayError,
+    LearnerClient,
+    OutOfStepError,
+)
+from hildaft.runtime.link.credentials import (
+    ClientTls,
+    ServerTls,
+    is_loopback,
+    make_token,
+    read_tls,
+    read_token,
+    require_secure,
+    split_address,
+)
+from hildaft.runtime.link.spool import Spool
+from hildaft.types import ActionScale, HilDaftError
+from link_peers import FACTS, TOKEN, linked, serving, small_episode, wait_until
+
+
+@pytest.fixture
+def spool(tmp_path):
+    with_lines = Spool(tmp_path / "spool", "run", "arm", say=lambda line: None)
+    yield with_lines
+    with_lines.close()
+
+
+def peer(**changes):
+    fields = {"schema_version": wire.SCHEMA_VERSION, "run": "run", "worker": "arm.0", **changes}
+    return pb.Peer(**fields)
+
+
+def join(client, **changes):
+    fields = {
+        "peer": peer(),
+        "robot": "point",
+        "translation_m": ActionScale().translation_m,
+        "rotation_rad": ActionScale().rotation_rad,
+        "encoder_hash": "blobs",
+        "tasks": ["reach"],
+        **changes,
+    }
+    return client.call("Join", pb.JoinRequest(**fields))
+
+
+@pytest.fixture
+def learner(tmp_path):
+    with serving(tmp_path / "episodes") as server:
+        yield server
+
+
+@pytest.fixture
+def client(learner):
+    client = LearnerClient(f"127.0.0.1:{learner.port}", TOKEN, None)
+    yield client
+    client.close()
+
+
+def insert(client, sequence, previous, episode=None, *, origin=None, payload=None):
+    if payload is None:
+        made = origin or Origin(worker="arm.0", sequence=sequence)
+        payload = serialise_episode(episode or small_episode(sequence), made)
+    request = pb.InsertRequest(peer=peer(), sequence=sequence, previous=previous, episode=payload)
+    return client.call("Insert", request).durable_sequence
+
+
+def test_episodes_arrive_once_in_order_and_byte_for_byte(learner, spool, tmp_path):
+    with linked(learner, spool) as link:
+        for n in range(5):
+            spool.commit(small_episode(10 * n))
+            link.delivered()
+        assert link.drain(20.0)
+    store = EpisodeStore(tmp_path / "episodes")
+    assert [s.origin for s in store.summaries()] == [
+        Origin(worker=spool.worker, sequence=n) for n in range(1, 6)
+    ]
+    assert [store.read(n).h[0, 0] for n in range(5)] == [0, 10, 20, 30, 40]
+
+
+def test_what_was_confirmed_is_known_after_a_restart(tmp_path, spool):
+    folder = tmp_path / "episodes"
+    with serving(folder) as server, linked(server, spool) as link:
+        spool.commit(small_episode())
+        assert link.drain(20.0)
+    with serving(folder) as server, linked(server, spool) as link:
+        client = LearnerClient(f"127.0.0.1:{server.port}", TOKEN, None)
+        request = pb.InsertRequest(
+            peer=peer(worker=spool.worker),
+            sequence=1,
+            episode=serialise_episode(small_episode(), Origin(worker=spool.worker, sequence=1)),
+        )
+        assert client.call("Insert", request).durable_sequence == 1
+        client.close()
+        spool.commit(small_episode(5))
+        assert link.drain(20.0)
+    assert len(EpisodeStore(folder)) == 2
+
+
+def test_a_learner_that_comes_back_is_joined_again(tmp_path, spool):
+    folder, said = tmp_path / "episodes", []
+    with serving(folder) as server:
+        port = server.port
+        with linked(server, spool, said=said) as link:
+            server.__exit__()
+            wait_until(lambda: any("away" in line for line in said))
+            assert link.next() is None
+            spool.commit(small_episode())
+            with serving(folder, address=f"127.0.0.1:{port}") as again:
+                assert link.drain(30.0)
+                wait_until(lambda: link.next() is not None)
+                assert len(again._roster.statuses()) == 1
+            link.check()
+
+
+def test_order_is_kept_and_repeats_are_only_confirmed(client, tmp_path):
+    join(client)
+    assert insert(client, 1, 0) == 1
+    assert insert(client, 1, 0) == 1
+    with pytest.raises(OutOfStepError, match="1 is the last one here"):
+        insert(client, 3, 2)
+    # The worker says itself that it cannot deliver 2: then the gap is no loss of the link.
+    assert insert(client, 3, 1) == 3
+    assert insert(client, 2, 1) == 3
+    [status] = client.call("Status", pb.StatusRequest(schema_version=1)).workers
+    assert (status.durable_sequence, status.episodes, status.gaps) == (3, 2, 1)
+    assert len(EpisodeStore(tmp_path / "episodes")) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"translation_m": 0.02}, "action scale"),
+        ({"encoder_hash": "other"}, "encoder hash 'other'.*'blobs'"),
+        ({"tasks": ["reach", "fly"]}, "'fly'.*reach, push"),
+        ({"tasks": []}, "tasks none"),
+        ({"robot": ""}, "robot=''"),
+        ({"peer": peer(schema_version=9)}, "schema version 9.*speaks 1"),
+        ({"peer": peer(run="another")}, "'another'.*'run'"),
+    ],
+)
+def test_a_worker_that_does_not_fit_is_refused_with_the_reason(client, changes, said):
+    with pytest.raises(HilDaftError, match=said) as caught:
+        join(client, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_has_not_joined_is_told_to(client):
+    with pytest.raises(OutOfStepError, match="join first"):
+        insert(client, 1, 0)
+
+
+def changed(**columns):
+    return replace(small_episode(), **columns)
+
+
+@pytest.mark.parametrize(
+    ("episode", "said"),
+    [
+        (lambda: changed(task="fly"), "task='fly'"),
+        (lambda: changed(source="eval"), "evaluation"),
+        (lambda: changed(encoder_hash="other"), "encoder_hash"),
+        (lambda: changed(h=np.full((4, 4), np.nan, np.float32)), "h holds"),
+        (lambda: changed(h=np.zeros((4, 5), np.float32)), "widths"),
+        (lambda: changed(executed_action=np.full((3, 7), 2, np.float32)), "outside -1 to 1"),
+        (lambda: changed(spoken=np.full(3, 27)), "spoken"),
+        (lambda: changed(terminated=np.zeros(3, bool)), "last step"),
+        (lambda: changed(images={"head": (b"x",)}), "one image"),
+    ],
+)
+def test_an_episode_that_does_not_fit_is_refused(client, tmp_path, episode, said):
+    join(client)
+    with pytest.raises(EpisodeRefusedError, match=said):
+        insert(client, 1, 0, episode())
+    assert len(EpisodeStore(tmp_path / "episodes")) == 0
+    assert insert(client, 1, 0) == 1
+
+
+def test_torn_foreign_and_damaged_bytes_are_refused(client, tmp_path):
+    join(client)
+    whole = serialise_episode(small_episode(), Origin(worker="arm.0", sequence=1))
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 4
+    for payload in (b"", b"x" * 100, whole[:-1], whole[: len(whole) // 2], bytes(flipped)):
+        with pytest.raises(EpisodeRefusedError):
+            insert(client, 1, 0, payload=payload)
+    with pytest.raises(EpisodeRefusedError, match="header says"):
+        insert(client, 1, 0, origin=Origin(worker="arm.1", sequence=1))
+    assert len(EpisodeStore(tmp_path / "episodes")) == 0
+
+
+def test_a_refused_episode_is_kept_at_the_worker_and_the_next_one_goes_on(learner, spool, tmp_path):
+    with linked(learner, spool) as link:
+        spool.commit(changed(spoken=np.full(3, 27)))
+        spool.commit(small_episode(7))
+        assert link.drain(20.0)
+    [kept] = (spool.folder / "refused").iterdir()
+    assert int(kept.stem) == 1
+    assert [s.origin.sequence for s in EpisodeStore(tmp_path / "episodes").summaries()] == [2]
+
+
+def test_weights_are_the_newest_alone(learner, spool):
+    with linked(learner, spool) as link:
+        for version in range(1, 20):
+            learner._shelf.publish(b"w%d" % version, version)
+        wait_until(lambda: link.weights is not None and link.weights.version == 19)
+        assert link.weights.tensors == b"w19"
+        assert link.weight_age_s < 5
+
+
+def test_wrong_tokens_and_unknown_methods_are_typed_errors(learner):
+    address = f"127.0.0.1:{learner.port}"
+    for token in ("", "wrong", TOKEN[:-1], TOKEN + "x"):
+        client = LearnerClient(address, token, None)
+        with pytest.raises(HilDaftError, match="token is missing or wrong"):
+            client.describe()
+        client.close()
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary("/hildaft.link.v1.Learner/Erase")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", metadata=(("authorization", f"Bearer {TOKEN}"),), timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "code"),
+    [
+        ("Join", b"\xff\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        ("Report", b"\x12" + b"\x80" * 20, grpc.StatusCode.INVALID_ARGUMENT),
+        ("Join", b"\x12" + b"\xff" * (1 << 17), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        ("Insert", b"\x00" * ((64 << 20) + 1), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        ("Join", pb.JoinRequest(peer=peer(worker="../etc")).SerializeToString(), "NAME.SPOOL"),
+    ],
+)
+def test_malformed_and_oversized_messages_are_typed_errors(learner, method, data, code):
+    options = (("grpc.max_send_message_length", -1),)
+    with grpc.insecure_channel(f"127.0.0.1:{learner.port}", options) as channel:
+        call = channel.unary_unary(f"/{wire.SERVICE}/{method}")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(data, metadata=(("authorization", f"Bearer {TOKEN}"),), timeout=20)
+    if isinstance(code, str):
+        assert code in caught.value.details()
+    else:
+        assert caught.value.code() is code
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certs")
+    make_certificate(folder, "learner", ["127.0.0.1", "lab"])
+    make_certificate(folder, "arm", [])
+    make_certificate(folder, "other", [])
+    foreign = tmp_path_factory.mktemp("foreign")
+    make_certificate(foreign, "arm", [])
+    return folder, foreign
+
+
+def test_mutual_tls_knows_its_own(certificates, tmp_path):
+    folder, foreign = certificates
+    with serving(tmp_path, tls=ServerTls(*read_tls(folder, "learner"))) as server:
+        address = f"127.0.0.1:{server.port}"
+        good = LearnerClient(address, TOKEN, ClientTls(*read_tls(folder, "arm")))
+        assert join(good).durable_sequence == 0
+        other = LearnerClient(address, TOKEN, ClientTls(*read_tls(folder, "other")))
+        with pytest.raises(HilDaftError, match="the certificate is for other"):
+            join(other)
+        stranger = ClientTls((folder / "ca.crt").read_bytes(), *read_tls(foreign, "arm")[1:])
+        for tls in (None, stranger):
+            bad = LearnerClient(address, TOKEN, tls)
+            with pytest.raises(LearnerAwayError):
+                bad.describe()
+            bad.close()
+        for client in (good, other):
+            client.close()
+
+
+def test_keys_are_private_and_never_overwritten(certificates):
+    folder, _ = certificates
+    assert {p.stat().st_mode & 0o777 for p in folder.glob("*.key")} == {0o600}
+    before = (folder / "arm.key").read_bytes()
+    with pytest.raises(HilDaftError, match="exists already"):
+        make_certificate(folder, "arm", [])
+    with pytest.raises(HilDaftError):
+        make_certificate(folder, "../arm", [])
+    assert (folder / "arm.key").read_bytes() == before
+    with pytest.raises(HilDaftError, match="hildaft certs missing"):
+        read_tls(folder, "missing")
+
+
+def test_beyond_this_machine_there_is_no_link_without_tls(tmp_path):
+    for address in ("0.0.0.0:1", "10.0.0.1:1", "lab:1", "[::]:1"):
+        assert not is_loopback(address)
+        with pytest.raises(HilDaftError, match="needs TLS"):
+            require_secure(address, None)
+    for address in ("127.0.0.1:1", "localhost:1", "[::1]:1"):
+        assert is_loopback(address)
+    for address in ("", "host", ":1", "host:x", "host:99999"):
+        with pytest.raises(HilDaftError, match="HOST:PORT"):
+            split_address(address)
+    with pytest.raises(HilDaftError, match="needs TLS"), serving(tmp_path, address="0.0.0.0:0"):
+        pass
+
+
+def test_a_taken_address_is_one_line(learner, tmp_path):
+    address = f"127.0.0.1:{learner.port}"
+    with pytest.raises(HilDaftError, match="may be taken"), serving(tmp_path, address=address):
+        pass
+
+
+def test_the_token_is_made_once_and_private(tmp_path, monkeypatch):
+    path = tmp_path / "token"
+    token = make_token(path)
+    assert make_token(path) == token == read_token(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("HILDAFT_TOKEN", token)
+    assert read_token(None) == token
+    path.write_text("short")
+    with pytest.raises(HilDaftError, match="16 or more"):
+        read_token(path)
+    with pytest.raises(HilDaftError, match="cannot be read"):
+        read_token(tmp_path / "none")
+
+
+def test_every_method_has_its_messages_and_deadline():
+    service = pb.DESCRIPTOR.services_by_name["Learner"]
+    assert set(wire.REQUESTS) == set(wire.REPLIES) == set(wire.DEADLINE_S)
+    assert service.full_name == wire.SERVICE
+    for method in service.methods:
+        assert wire.REQUESTS[method.name].DESCRIPTOR is method.input_type
+        assert wire.REPLIES[method.name].DESCRIPTOR is method.output_type
+        assert issubclass(wire.REQUESTS[method.name], Message)
+
+
+def test_the_workers_end_loads_no_torch():
+    check = "import sys, hildaft.runtime.worker; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_tasks_are_shared_out_over_workers(learner, spool):
+    roster = learner._roster
+    for name in ("a.0", "b.0", "c.0"):
+        roster.join(
+            name,
+            pb.JoinRequest(
+                robot="point",
+                translation_m=ActionScale().translation_m,
+                rotation_rad=ActionScale().rotation_rad,
+                encoder_hash="blobs",
+                tasks=FACTS.tasks,
+            ),
+        )
+    first, second, third = (roster.assign(name) for name in ("a.0", "b.0", "c.0"))
+    assert {first.task, second.task} == {"reach", "push"}
+    assert first.activity == pb.Assignment.DEMONSTRATE
+    assert third.activity == pb.Assignment.WAIT
+    roster.stage = "online"
+    assigned = [roster.assign(name) for name in ("a.0", "b.0", "c.0")]
+    assert {a.activity for a in assigned} == {pb.Assignment.ROLLOUT}
+    assert {a.task for a in assigned} == {"reach", "push"}
+    assert len({a.seed for a in assigned}) == 3

@@ -1,0 +1,112 @@
+"""A learner and two workers as a user runs them, each killed once on the way: nothing acknowledged is missing."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from commands import COMMAND, hildaft
+
+from hildaft.commands import link
+from hildaft.data.episodes import EpisodeStore
+from hildaft.types import HilDaftError
+
+
+def start(log: Path, *words: str) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen([*COMMAND, *words], stdout=out, stderr=out)
+
+
+def wait_for_episodes(run: Path, wanted: int, *logs: Path) -> None:
+    end = time.monotonic() + 240
+    while len(list((run / "episodes").glob("[0-9]*.safetensors"))) < wanted:
+        assert time.monotonic() < end, "\n".join(log.read_text()[-2000:] for log in logs)
+        time.sleep(0.02)
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_two_robots_train_one_policy_through_kills_of_everything(tmp_path: Path) -> None:
+    run, address = tmp_path / "run", f"127.0.0.1:{free_port()}"
+    logs = {name: tmp_path / f"{name}.log" for name in ("learner", "a", "b")}
+    first = ["learner", "tiny", "--out", str(run), "--listen", address]
+    again = ["learner", "--out", str(run), "--listen", address, "--resume"]
+    token = ["--token-file", str(run / "token")]
+
+    def worker(name: str, robot: str) -> subprocess.Popen[bytes]:
+        words = ["--robot", robot, "--name", name, "--spool", str(tmp_path / f"spool-{name}")]
+        return start(logs[name], "worker", "--learner", address, *token, *words)
+
+    learner = start(logs["learner"], *first, "--training.online-transitions", "200")
+    processes = [learner]
+    try:
+        while not (run / "token").exists():
+            assert learner.poll() is None, logs["learner"].read_text()
+            time.sleep(0.05)
+        processes += [worker("a", "A"), worker("b", "B")]
+        wait_for_episodes(run, 7, *logs.values())
+        status = json.loads(hildaft("status", "--learner", address, *token, "--json").stdout)
+        assert {w["robot"] for w in status["workers"]} == {"A", "B"}
+        assert "a." in hildaft("status", "--learner", address, *token).stdout
+
+        for victim in processes[:2]:
+            os.kill(victim.pid, signal.SIGKILL)
+            victim.wait()
+        confirmed = {
+            (s.origin.worker, s.origin.sequence)
+            for s in EpisodeStore(run / "episodes").summaries()
+            if s.origin is not None
+        }
+        processes += [start(logs["learner"], *again), worker("a", "A")]
+        for process in processes[2:]:
+            assert process.wait(240) == 0, "\n".join(log.read_text() for log in logs.values())
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    store = EpisodeStore(run / "episodes")
+    origins = [(s.origin.worker, s.origin.sequence) for s in store.summaries() if s.origin]
+    assert store.verify() == []
+    assert confirmed <= set(origins)
+    assert len(origins) == len(set(origins)) == len(store)
+    for name in {worker for worker, _ in origins}:
+        numbers = [number for worker, number in origins if worker == name]
+        assert numbers == list(range(1, len(numbers) + 1))
+    assert {s.robot for s in store.summaries() if s.source == "online"} == {"A", "B"}
+    online = sum(s.steps for s in store.summaries() if s.source == "online")
+    assert online >= 200
+    assert not list((tmp_path / "spool-a").glob("*/0*.safetensors"))
+
+
+MISTAKES = {
+    ("worker", "--learner", "127.0.0.1:1"): "HILDAFT_TOKEN",
+    ("worker", "--token-file", "nowhere"): "cannot be read",
+    ("worker", "--spool-gib", "0"): "--spool-gib 0",
+    ("worker", "--learner", "10.0.0.1:1", "--token-file", "token"): "needs TLS",
+    ("status", "--learner", "nowhere", "--token-file", "token"): "HOST:PORT",
+    ("status", "--learner", "127.0.0.1:1", "--token-file", "token"): "no answer",
+    ("certs", "learner"): "--hosts",
+    ("certs", "a b"): "worker name='a b'",
+    ("learner", "tiny", "--listen", "0.0.0.0:0", "--out", "run"): "needs TLS",
+    ("learner", "tinny"): "did you mean 'tiny'",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES, ids=" ".join)
+def test_mistakes_are_one_line(words, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("a token that is long enough")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(HilDaftError, match=re.escape(MISTAKES[words])) as caught:
+        getattr(link, words[0])(words[1:])
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["token"]
