@@ -117,7 +117,7 @@ def _upright(state: SceneState) -> _Wish:
     # Slack once the jaws are open, so that a bolt just let go is not seized again.
     slack = 1.0 if gripped else 1.4
     standing = lean < 0.12 * slack and float(state.bolt_position_m[2]) - floor < 0.004 * slack
-    if standing and off_m < 0.006 * slack:
+    if standing and off_m < 0.008 * slack:
         retreat = np.zeros(3) if state.bolt_held else -0.010 * state.ee_rotation[:, 2]
         return _Wish(retreat, np.zeros(3), close=False)
     if not gripped:
@@ -148,7 +148,7 @@ def _carry_upright(state: SceneState, lean: float, floor: float) -> _Wish:
     off_m = float(np.hypot(move[0], move[1]))
     soon = max(0.0, lean - 0.15)
     lowest = state.ee_position_m[2] - grip * math.cos(soon) - _HEAD_RADIUS_M * math.sin(soon)
-    height = 0.025 * _ramp(off_m, 0.003, 0.030) + 0.020 * _ramp(lean, 0.10, 0.5) - 0.001
+    height = 0.025 * _ramp(off_m, 0.006, 0.030) + 0.020 * _ramp(lean, 0.10, 0.5) - 0.001
     move = np.array([move[0], move[1], floor + height - lowest])
     return _Wish(move, turn, close=True)
 
