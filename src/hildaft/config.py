@@ -32,6 +32,21 @@ INSTRUCTIONS: Final = {
 Config = TypeVar("Config")
 
 
+def _never_from_words(words: list[str]) -> GymConfig | None:
+    msg = f"environment={words}: it is read from the file that --env names"
+    raise ValueError(msg)
+
+
+# One value to tyro: it would look for options inside it when it explains an unknown one.
+_OPAQUE: Final = tyro.constructors.PrimitiveConstructorSpec[GymConfig | None](
+    nargs=1,
+    metavar="FILE",
+    instance_from_str=_never_from_words,
+    is_instance=lambda value: value is None or isinstance(value, GymConfig),
+    str_from_instance=lambda value: ["none" if value is None else value.name],
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything that decides a run; saved as config.yaml in its folder."""
@@ -44,7 +59,7 @@ class RunConfig:
     """Trained together, one critic each."""
     robot: Literal["A", "B"] = "A"
     """Variant of the bolt bench: mounting, cameras and colours differ."""
-    environment: Annotated[GymConfig | None, tyro.conf.Fixed] = None
+    environment: Annotated[GymConfig | None, tyro.conf.Fixed, _OPAQUE] = None
     """A Gymnasium environment in the bolt bench's place, read from the file that --env names."""
     backbone: str = "octo-tiny"
     """The frozen VLA that makes h: octo-tiny, smol-tiny, octo-small, octo-base, smolvla, octo:SOURCE, smolvla:SOURCE;

@@ -71,7 +71,6 @@ def test_the_doctor_times_a_backbone() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["doctor"], "--backbone NAME or --run RUN"),
         (["doctor", "--backbone", "octo-tinny"], "did you mean 'octo-tiny'"),
         (["doctor", "--backbone", "octo:nowhere"], "octo checkpoint 'nowhere': no such folder"),
         (["encode", "nowhere"], "nowhere"),
