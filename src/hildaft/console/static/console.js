@@ -191,6 +191,9 @@ async function playReview() {
       const answer = await fetch(`/review/${shown.robot}/${camera}/${shown.step}.jpg`);
       if (answer.ok && review === shown) await pictures.take(camera, await answer.blob());
     }));
+  } catch {
+    // The console has gone away, which the socket says aloud; the same picture is asked for again.
+    return;
   } finally { shown.busy = false; }
   $("scrub").value = shown.step;
   if (shown.step >= shown.steps) shown.playing = false;
