@@ -259,6 +259,7 @@ class LinkServer:
             refused=self.refused,
             up_s=time.monotonic() - self._started,
             workers=self._roster.statuses(),
+            time_s=time.time(),
         )
 
 
