@@ -65,7 +65,7 @@ def test_hash_follows_weights_and_survives_the_file(tmp_path):
     model, path = KeyPointEncoder(), tmp_path / "image_encoder.safetensors"
     before = model.hash
     with torch.no_grad():
-        model.decoder_out.bias += 1e-3
+        model.decoder[0].bias += 1e-3
     assert model.hash != before
     save_weights(path, model.config_record(), model.state_dict(), {"seed": 0})
     loaded = load_image_encoder(path)

