@@ -35,8 +35,10 @@ from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.runtime.channel import InProcessChannel
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
+from hildaft.runtime.training_run import TrainingRun
 from hildaft.seating import ConsoleOptions, seat
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.law import load_law
@@ -82,8 +84,10 @@ def open_run(
             operator = _build_operator(config, station)
             if console is None:
                 robot = SafeRobot(station.robot)
-                bench = _build_bench(config, folder, robot, encoders, operator, terminal)
-                yield Session(folder, plan_of(config), learner, bench, terminal, stop)
+                run = TrainingRun(folder, learner, terminal, stop)
+                channel = InProcessChannel(run.store)
+                bench = _build_bench(config, folder, robot, encoders, operator, channel, terminal)
+                yield Session(run, plan_of(config), channel, bench, terminal, stop)
                 return
             seated = seat(_require_bolt_robot(station), "policy", console.seat, stop, operator)
             charts = Charts()
@@ -92,9 +96,13 @@ def open_run(
             stations = {seated.station.name: seated.station}
             address = stack.enter_context(serve(stations, charts, console.serving))
             view.note(f"console: {address}")
+            run = TrainingRun(folder, learner, view, stop)
+            channel = InProcessChannel(run.store)
             person = seated.station.operator
-            bench = _build_bench(config, folder, seated.robot, encoders, operator, view, person)
-            yield Session(folder, plan_of(config), learner, bench, view, stop)
+            bench = _build_bench(
+                config, folder, seated.robot, encoders, operator, channel, view, person
+            )
+            yield Session(run, plan_of(config), channel, bench, view, stop)
     finally:
         station.close()
 
@@ -175,6 +183,7 @@ def _build_bench(
     robot: Robot,
     encoders: FrozenEncoders,
     operator: SimulatedOperator | ScriptedOperator,
+    channel: InProcessChannel,
     view: BenchView,
     person: BrowserOperator | None = None,
 ) -> LocalBench:
@@ -183,8 +192,8 @@ def _build_bench(
         robot,
         build_policy(config, encoders),
         operator,
+        channel,
         view,
-        config.evaluation,
         preset=config.preset,
         seed=config.seed,
         tasks=config.tasks,

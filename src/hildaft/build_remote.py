@@ -20,6 +20,8 @@ from hildaft.build import (
     resolve_config,
 )
 from hildaft.config import RunConfig, read_config, require_name
+from hildaft.data.episodes import EpisodeStore
+from hildaft.eval.remote_bench import RemoteBench
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.watchdog import WatchedRobot
@@ -32,6 +34,7 @@ from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.server import LinkServer, Progress, WeightShelf
 from hildaft.runtime.link.spool import Spool
 from hildaft.runtime.progress import ProgressView
+from hildaft.runtime.rig import Companion
 from hildaft.runtime.session import scene_seed
 from hildaft.runtime.training_run import TrainingRun
 from hildaft.runtime.worker import Worker, wait_for
@@ -63,39 +66,76 @@ def open_learner(
     learner = build_learner(config, encoders)
     if not resume:
         claim_folder(config, folder)
-    plan = plan_of(config)
     with ProgressView(config.tasks) as view:
         run = TrainingRun(folder, learner, view, stop)
-        terms = Terms(
-            run=_run_name(folder),
-            tasks=config.tasks,
-            encoder_hash=encoders.hash,
-            action_scale=ActionScale(),
-            widths=(encoders.h_dim, encoders.feature_dim, PROPRIO_DIM),
-        )
-        intake = Intake(run.store, terms)
-
-        def seed_of(kind: str, task: int, index: int) -> int:
-            return scene_seed(config.seed, kind, task, index)
-
-        roster = Roster(intake, plan.demonstrations, seed_of)
-        progress = Progress(wanted_transitions=plan.online_transitions)
-        shelf = WeightShelf()
-        server = LinkServer(
-            listen,
-            make_token(folder / "token"),
-            tls,
-            config=(folder / "config.yaml").read_text(encoding="utf-8"),
-            intake=intake,
-            roster=roster,
-            shelf=shelf,
-            progress=progress,
-        )
-        session = RemoteSession(run, plan, learner, intake, roster, shelf, progress, view, stop)
+        widths = (encoders.h_dim, encoders.feature_dim, PROPRIO_DIM)
+        intake = _open_intake(config, folder, run, encoders.hash, widths)
+        session, server = _serve(config, folder, run, intake, view, listen, tls, stop)
         with server:
-            view.note(f"run {terms.run}: listening on {listen.rpartition(':')[0]}:{server.port}")
+            host, name = listen.rpartition(":")[0], intake.terms.run
+            view.note(f"run {name}: listening on {host}:{server.port}")
             yield session, server, view
-            _let_workers_leave(roster, stop)
+            _let_workers_leave(server.roster, stop)
+
+
+def _open_intake(
+    config: RunConfig,
+    folder: Path,
+    run: TrainingRun,
+    encoder_hash: str,
+    widths: tuple[int, int, int],
+) -> Intake:
+    terms = Terms(
+        run=_run_name(folder),
+        tasks=config.tasks,
+        encoder_hash=encoder_hash,
+        action_scale=ActionScale(),
+        widths=widths,
+    )
+    return Intake(run.store, EpisodeStore(folder / "evaluations" / "episodes"), terms)
+
+
+def _serve(
+    config: RunConfig,
+    folder: Path,
+    run: TrainingRun,
+    intake: Intake,
+    view: ProgressView,
+    listen: str,
+    tls: ServerTls | None,
+    stop: threading.Event,
+) -> tuple[RemoteSession, LinkServer]:
+    """The session, and the server through which workers reach it."""
+    plan = plan_of(config)
+
+    def seed_of(kind: str, task: int, index: int) -> int:
+        return scene_seed(config.seed, kind, task, index)
+
+    roster = Roster(intake, plan.demonstrations, seed_of)
+    progress = Progress(wanted_transitions=plan.online_transitions)
+    shelf = WeightShelf()
+    server = LinkServer(
+        listen,
+        make_token(folder / "token"),
+        tls,
+        config=(folder / "config.yaml").read_text(encoding="utf-8"),
+        intake=intake,
+        roster=roster,
+        shelf=shelf,
+        progress=progress,
+    )
+    bench = RemoteBench(
+        folder,
+        intake,
+        roster,
+        shelf,
+        view,
+        stop,
+        preset=config.preset,
+        seed=config.seed,
+        step_limit=config.step_limit,
+    )
+    return RemoteSession(run, plan, intake, roster, shelf, progress, bench, view, stop), server
 
 
 def _let_workers_leave(roster: Roster, stop: threading.Event) -> None:
@@ -183,7 +223,7 @@ def _run_on_bench(
         worker = Worker(
             robot,
             policy,
-            operator,
+            Companion.simulated(operator),
             spool,
             tasks,
             Pacing(CONTROL_HZ if config.real_time else None),
