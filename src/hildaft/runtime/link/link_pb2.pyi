@@ -192,7 +192,7 @@ class WorkerStatus(_message.Message):
     def __init__(self, worker: _Optional[str] = ..., robot: _Optional[str] = ..., state: _Optional[str] = ..., tasks: _Optional[_Iterable[str]] = ..., seen_s: _Optional[float] = ..., weights: _Optional[str] = ..., weight_age_s: _Optional[float] = ..., durable_sequence: _Optional[int] = ..., episodes: _Optional[int] = ..., transitions: _Optional[int] = ..., successes: _Optional[int] = ..., gaps: _Optional[int] = ..., pending_episodes: _Optional[int] = ..., pending_bytes: _Optional[int] = ..., achieved_hz: _Optional[float] = ..., late_share: _Optional[float] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("run", "stage", "demonstrations", "warmup_updates", "online_updates", "online_transitions", "wanted_transitions", "weights", "stored_episodes", "refused", "up_s", "workers")
+    __slots__ = ("run", "stage", "demonstrations", "warmup_updates", "online_updates", "online_transitions", "wanted_transitions", "weights", "stored_episodes", "refused", "up_s", "workers", "time_s")
     RUN_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     DEMONSTRATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +205,7 @@ class StatusReply(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     UP_S_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    TIME_S_FIELD_NUMBER: _ClassVar[int]
     run: str
     stage: str
     demonstrations: int
@@ -217,4 +218,5 @@ class StatusReply(_message.Message):
     refused: int
     up_s: float
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
-    def __init__(self, run: _Optional[str] = ..., stage: _Optional[str] = ..., demonstrations: _Optional[int] = ..., warmup_updates: _Optional[int] = ..., online_updates: _Optional[int] = ..., online_transitions: _Optional[int] = ..., wanted_transitions: _Optional[int] = ..., weights: _Optional[str] = ..., stored_episodes: _Optional[int] = ..., refused: _Optional[int] = ..., up_s: _Optional[float] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ...) -> None: ...
+    time_s: float
+    def __init__(self, run: _Optional[str] = ..., stage: _Optional[str] = ..., demonstrations: _Optional[int] = ..., warmup_updates: _Optional[int] = ..., online_updates: _Optional[int] = ..., online_transitions: _Optional[int] = ..., wanted_transitions: _Optional[int] = ..., weights: _Optional[str] = ..., stored_episodes: _Optional[int] = ..., refused: _Optional[int] = ..., up_s: _Optional[float] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., time_s: _Optional[float] = ...) -> None: ...

@@ -266,6 +266,7 @@ class LinkServer:
             refused=self.refused,
             up_s=time.monotonic() - self._started,
             workers=self.roster.statuses(),
+            time_s=time.time(),
         )
 
 
