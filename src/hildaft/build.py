@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from hildaft.algo.actors import Actors
+from hildaft.algo.crew import Crew
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner
@@ -266,8 +267,15 @@ def build_encoders(config: RunConfig) -> FrozenEncoders:
     return FrozenEncoders(backbone, load_image_encoder(config.encoders), config.instructions)
 
 
-def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
-    """Networks, replay buffer and counters of a new run."""
+def build_learner(config: RunConfig, encoders: FrozenEncoders, crew: Crew | None = None) -> Learner:
+    """Networks, replay buffer and counters of a new run; with a crew, this process's.
+
+    Raises:
+        HilDaftError: the method is not one that several processes can share.
+    """
+    if crew is not None and crew.size > 1 and config.dsrl.variant != "off":
+        msg = f"dsrl.variant={config.dsrl.variant!r}: DSRL trains in one process; start without torchrun"
+        raise HilDaftError(msg)
     dims, tasks = _dims(encoders), config.tasks
     names = ("all",) if config.pool_tasks else tasks
     replay = Replay(
@@ -280,7 +288,7 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
         pooled=config.pool_tasks,
     )
     table = embed_commands(PHRASES, config.encoders)
-    agent = DualActor(config.method, names, dims, table, seed=config.seed)
+    agent = DualActor(config.method, names, dims, table, seed=config.seed, crew=crew)
     return Learner(
         config.training,
         agent if config.dsrl.variant == "off" else Dsrl(config.dsrl, agent, dims, config.seed),
@@ -288,6 +296,7 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
         len(names),
         seed=config.seed,
         encoder_hash=trained_on(config, encoders),
+        crew=crew,
     )
 
 

@@ -1,6 +1,7 @@
 """From a config to a learner that serves workers, and from a learner's config to a worker."""
 
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hildaft.algo.crew import Crew, Order
 from hildaft.build import (
     PROPRIO_DIM,
     build_encoders,
@@ -19,7 +21,7 @@ from hildaft.build import (
     plan_of,
     resolve_config,
 )
-from hildaft.config import RunConfig, read_config, require_name
+from hildaft.config import RunConfig, config_text, read_config, require_name
 from hildaft.data.episodes import EpisodeStore
 from hildaft.eval.remote_bench import RemoteBench
 from hildaft.robots.bolt_sim.robot import BoltRobot
@@ -54,16 +56,18 @@ def open_learner(
     listen: str,
     tls: ServerTls | None,
     stop: threading.Event,
+    crew: Crew,
 ) -> Generator[tuple[RemoteSession, LinkServer, ProgressView]]:
-    """A learner that serves workers in `folder`, ready to run.
+    """A learner that serves workers in `folder`, ready to run; with a crew, its first process.
 
     Raises:
         HilDaftError: the folder exists and `resume` was not asked for, or the reverse; the address cannot be used.
     """
     require_secure(listen, tls)
     config = resolve_config(config, folder, resume=resume)
+    crew.tell(Order.CONFIG, config_text(config).encode)
     encoders = build_encoders(config)
-    learner = build_learner(config, encoders)
+    learner = build_learner(config, encoders, crew)
     if not resume:
         claim_folder(config, folder)
     with ProgressView(config.tasks) as view:
@@ -76,6 +80,22 @@ def open_learner(
             view.note(f"run {name}: listening on {host}:{server.port}")
             yield session, server, view
             _let_workers_leave(server.roster, stop)
+
+
+def follow_learner(crew: Crew) -> None:
+    """What the other processes of a learner do until the first is done: they serve nobody and write nothing.
+
+    Raises:
+        HilDaftError: another process is gone.
+    """
+    order, payload = crew.hear()
+    if order is not Order.CONFIG:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_bytes(payload)
+        config = read_config(path)
+    build_learner(config, build_encoders(config), crew).follow()
 
 
 def _open_intake(

@@ -20,7 +20,7 @@ _ADDRESS = "127.0.0.1:50551"
 
 
 def learner(words: Sequence[str]) -> int:
-    """`hildaft learner [PRESET] --out RUN [--listen HOST:PORT] [--resume] [overrides]`."""
+    """`hildaft learner [PRESET] --out RUN [--listen HOST:PORT] [--resume] [overrides]`, also under torchrun."""
     from hildaft.config import PRESETS, RunConfig, require_name
 
     preset = words[0] if words and not words[0].startswith("-") else "hildaft"
@@ -41,7 +41,8 @@ def learner(words: Sequence[str]) -> int:
         resume: bool = False
         """Go on with the run in --out, with the config it was started with."""
 
-    from hildaft.build_remote import open_learner
+    from hildaft.algo.crew import Crew
+    from hildaft.build_remote import follow_learner, open_learner
     from hildaft.runtime.link.credentials import ServerTls, read_tls
 
     given = parse_words(
@@ -49,17 +50,28 @@ def learner(words: Sequence[str]) -> int:
     )
     tls = ServerTls(*read_tls(given.certs, "learner")) if given.certs else None
     stop = _stop_on_signals()
-    with open_learner(
-        given.config, given.out, resume=given.resume, listen=given.listen, tls=tls, stop=stop
-    ) as (session, server, _):
-        host = given.listen.rpartition(":")[0]
-        print(
-            f"learner ready: hildaft worker --learner {host}:{server.port} "
-            f"--token-file {given.out / 'token'}",
-            file=sys.stderr,
-            flush=True,
-        )
-        finished = session.run()
+    with Crew.from_environment() as crew:
+        if crew.rank > 0:
+            # The signal reaches all processes; the first decides when the others end.
+            follow_learner(crew)
+            return 0
+        with open_learner(
+            given.config,
+            given.out,
+            resume=given.resume,
+            listen=given.listen,
+            tls=tls,
+            stop=stop,
+            crew=crew,
+        ) as (session, server, _):
+            host = given.listen.rpartition(":")[0]
+            print(
+                f"learner ready: hildaft worker --learner {host}:{server.port} "
+                f"--token-file {given.out / 'token'}",
+                file=sys.stderr,
+                flush=True,
+            )
+            finished = session.run()
     if not finished:
         print(f"stopped; go on with: hildaft learner --out {given.out} --resume", file=sys.stderr)
         return 130

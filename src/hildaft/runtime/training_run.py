@@ -149,7 +149,7 @@ class TrainingRun:
         if learner.warmup_updates == 0:
             demonstrations = [self.store.read(i) for i in self.store.indices[: self.consumed]]
             states = States.of(demonstrations, learner.dual_actor.device)
-            learner.dual_actor.fit_normalisation(states.h, states.features)
+            learner.fit_normalisation(states)
         if learner.warmup_updates < updates:
             self._view.stage("warm-up", updates)
         while learner.warmup_updates < updates and not self._stop.is_set():
