@@ -1,10 +1,8 @@
 """Learner and workers on several machines: `learner`, `worker`, `status`, `certs`."""
 
 import json
-import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from hildaft.commands.parse import parse_words
+from hildaft.commands.signals import stop_on_signals
 from hildaft.types import HilDaftError
 
 _ADDRESS = "127.0.0.1:50551"
@@ -49,7 +48,7 @@ def learner(words: Sequence[str]) -> int:
         LearnerArguments, f"learner {preset}", rest, LearnerArguments(PRESETS[preset])
     )
     tls = ServerTls(*read_tls(given.certs, "learner")) if given.certs else None
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     with Crew.from_environment() as crew:
         if crew.rank > 0:
             # The signal reaches all processes; the first decides when the others end.
@@ -129,7 +128,7 @@ def worker(words: Sequence[str]) -> int:
     def say(line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
 
-    finished = run_worker(options, say=say, stop=_stop_on_signals())
+    finished = run_worker(options, say=say, stop=stop_on_signals())
     say("finished, everything is delivered" if finished else "stopped; start again to go on")
     return 0 if finished else 130
 
@@ -207,17 +206,3 @@ def certs(words: Sequence[str]) -> int:
             f"copy to the robot: {given.out}/ca.crt {given.out}/{given.name}.crt {given.out}/{given.name}.key"
         )
     return 0
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        del frame
-        stop.set()
-        # Asked once, the process ends after its episode; asked twice, at once, and the robot is still stopped.
-        signal.signal(number, signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
-    return stop

@@ -1,7 +1,6 @@
 """Many training runs and one table: `sweep`."""
 
 import shlex
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING
 import tyro
 
 from hildaft.commands.parse import parse_words
+from hildaft.commands.signals import stop_on_signals
 from hildaft.types import HilDaftError
 
 if TYPE_CHECKING:
-    from hildaft.eval.sweep import SweepPlan
+    from hildaft.eval.sweep import Ending, Job, Launcher, SweepPlan
 
 
 def sweep(words: Sequence[str]) -> int:
@@ -52,33 +52,30 @@ def sweep(words: Sequence[str]) -> int:
         msg = f"--jobs {given.jobs} --cpus {given.cpus} --gpus {given.gpus}: positive numbers are allowed, 0 for --gpus"
         raise HilDaftError(msg)
     jobs = plan_jobs(_plan(given.what, given.seeds), given.out.resolve())
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        del frame
-        stop.set()
-        signal.signal(number, signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
+    stop = stop_on_signals()
     launch = (
         run_locally(given.jobs)
         if given.ray is None
         else run_on_ray(given.ray, given.cpus, given.gpus)
     )
-    endings = {}
+    endings = _run(jobs, launch, stop)
+    command = shlex.join(["hildaft", "sweep", *words])
+    print(write_results(given.out, command, endings))
+    if stop.is_set():
+        print(f"stopped; go on with: {command}", file=sys.stderr)
+        return 130
+    return int(any(ending.state != "finished" for ending in endings))
+
+
+def _run(jobs: Sequence["Job"], launch: "Launcher", stop: threading.Event) -> list["Ending"]:
+    """Runs them, says how each ended as it does, and returns the endings in the order of the jobs."""
+    endings: dict[str, Ending] = {}
     for ending in launch(jobs, stop):
         endings[ending.job.name] = ending
         left = f"{len(endings)} of {len(jobs)}"
         reason = f": {ending.reason}; see {ending.job.log}" if ending.reason else ""
         print(f"{left}  {ending.job.name} {ending.state}{reason}", file=sys.stderr, flush=True)
-    in_order = [endings[job.name] for job in jobs]
-    command = shlex.join(["hildaft", "sweep", *words])
-    print(write_results(given.out, command, in_order))
-    if stop.is_set():
-        print(f"stopped; go on with: {command}", file=sys.stderr)
-        return 130
-    return int(any(ending.state != "finished" for ending in in_order))
+    return [endings[job.name] for job in jobs]
 
 
 def _plan(what: tuple[str, ...], seeds: tuple[int, ...]) -> "SweepPlan":
