@@ -11,7 +11,7 @@ CONFIGS = {
     "algo/training.py": ("TrainingConfig",),
     "algo/config.py": (),
     "eval/local_bench.py": ("EvaluationConfig",),
-    "teleop/simulated_operator.py": ("OperatorConfig",),
+    "teleop/person.py": ("OperatorConfig",),
     "robots/gym_config.py": (),
     "robots/safety.py": ("SafetyLimits",),
     "robots/workspace.py": ("Workspace",),

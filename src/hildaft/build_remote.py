@@ -31,6 +31,7 @@ from hildaft.runtime.link.intake import Intake, Terms
 from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.server import LinkServer, Progress, WeightShelf
 from hildaft.runtime.link.spool import Spool
+from hildaft.runtime.precedence import yield_to_robots
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import scene_seed
 from hildaft.runtime.training_run import TrainingRun
@@ -63,6 +64,9 @@ def open_learner(
     learner = build_learner(config, encoders)
     if not resume:
         claim_folder(config, folder)
+    if config.real_time:
+        # Before any thread is started, so that all of them do.
+        yield_to_robots()
     plan = plan_of(config)
     with ProgressView(config.tasks) as view:
         run = TrainingRun(folder, learner, view, stop)

@@ -30,6 +30,7 @@ from hildaft.models.octo_layers import (
     attention_bias,
     attention_rule,
 )
+from hildaft.models.products import Linear
 from hildaft.models.words import bucket_of, words_of
 from hildaft.types import HilDaftError
 
@@ -131,12 +132,12 @@ class Octo(nn.Module):
             {n: SmallStem(channels, config.stem_groups, config.stem_dim) for n in self.tokens_of}
         )
         self.projections = nn.ModuleDict(
-            {name: nn.Linear(config.stem_dim, width) for name in self.tokens_of}
+            {name: Linear(config.stem_dim, width) for name in self.tokens_of}
         )
         self.positions = nn.ParameterDict(
             {name: small_normal(config.max_horizon, n, width) for name, n in self.tokens_of.items()}
         )
-        self.language_projection = nn.Linear(config.language_dim, width)
+        self.language_projection = Linear(config.language_dim, width)
         self.language_positions = small_normal(config.language_tokens, width)
         self.readout_positions = small_normal(config.max_horizon, config.readouts, width)
         self.other_positions = nn.ParameterDict(

@@ -25,6 +25,7 @@ from hildaft.models.backbone import (
     load_weights,
 )
 from hildaft.models.pooling import pool_prefix
+from hildaft.models.products import Linear
 from hildaft.models.words import bucket_of, words_of
 from hildaft.types import HilDaftError
 
@@ -77,7 +78,7 @@ class Tower(nn.Module):
         self.to_32 = nn.Conv2d(c64, c32, 3, stride=2, padding=1)
         self.to_16 = nn.Conv2d(c32, c16, 3, stride=2, padding=1)
         self.at_16 = nn.Conv2d(c16, c16, 3, padding=1)
-        self.connector = nn.Linear(4 * c16, config.width)
+        self.connector = Linear(4 * c16, config.width)
         self.positions = nn.Parameter(torch.randn(CELLS, config.width) * 0.02)
 
     def forward(self, image: Float[Tensor, "b 3 128 128"]) -> Float[Tensor, "b 64 w"]:
@@ -96,13 +97,13 @@ class PrefixBlock(nn.Module):
         super().__init__()
         self.heads, self.head_dim = config.heads, config.head_dim
         self.attention_norm = nn.RMSNorm(config.width, eps=1e-5)
-        self.query = nn.Linear(config.width, config.heads * config.head_dim, bias=False)
+        self.query = Linear(config.width, config.heads * config.head_dim, bias=False)
         self.cache = CacheLayer(config)
-        self.out = nn.Linear(config.heads * config.head_dim, config.width, bias=False)
+        self.out = Linear(config.heads * config.head_dim, config.width, bias=False)
         self.mlp_norm = nn.RMSNorm(config.width, eps=1e-5)
-        self.gate = nn.Linear(config.width, config.mlp_dim, bias=False)
-        self.up = nn.Linear(config.width, config.mlp_dim, bias=False)
-        self.down = nn.Linear(config.mlp_dim, config.width, bias=False)
+        self.gate = Linear(config.width, config.mlp_dim, bias=False)
+        self.up = Linear(config.width, config.mlp_dim, bias=False)
+        self.down = Linear(config.mlp_dim, config.width, bias=False)
 
     def forward(
         self, x: Float[Tensor, "b t w"], keys_mask: Bool[Tensor, "b 1 1 t"]
@@ -130,8 +131,8 @@ class CacheLayer(nn.Module):
     def __init__(self, config: SmolConfig) -> None:
         super().__init__()
         self.shape = (config.kv_heads, config.head_dim)
-        self.key = nn.Linear(config.width, config.kv_heads * config.head_dim, bias=False)
-        self.value = nn.Linear(config.width, config.kv_heads * config.head_dim, bias=False)
+        self.key = Linear(config.width, config.kv_heads * config.head_dim, bias=False)
+        self.value = Linear(config.width, config.kv_heads * config.head_dim, bias=False)
 
     def forward(
         self, x: Float[Tensor, "b t w"]
