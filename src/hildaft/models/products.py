@@ -5,13 +5,15 @@ every torch for x86 brings along for its convolutions, uses them all. The result
 """
 
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction, once_differentiable
 from torch.nn import functional as F
+
+_Gradients: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 WORTH: Final = 1 << 21
 """Multiply-adds from which a product repays the 9 us that a call of oneDNN takes more than one of MKL."""
@@ -106,9 +108,11 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: BackwardCFunction, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    # The decorator's stub makes the first parameter positional only.
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: BackwardCFunction, *grad_outputs: Tensor
+    ) -> _Gradients:
+        (grad,) = grad_outputs
         (x, weight), (of_x, of_weight, of_bias) = _kept(ctx)
         rows = grad.flatten(0, -2)
         return (
@@ -129,9 +133,11 @@ class _GroupedProduct(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: BackwardCFunction, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    # The decorator's stub makes the first parameter positional only.
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: BackwardCFunction, *grad_outputs: Tensor
+    ) -> _Gradients:
+        (grad,) = grad_outputs
         (x, weight), (of_x, of_weight, of_bias) = _kept(ctx)
         return (
             _grouped_product(grad, weight.transpose(1, 2)) if of_x else None,

@@ -26,6 +26,11 @@ TalkMode: TypeAlias = Literal["none", "right", "random", "opposite"]
 
 _TALK_SHARE: Final = 0.3
 """A direction is named when it is at least this share of the largest."""
+_STRAY_STEPS: Final = 3
+_STRAY_SHARE: Final = 0.6
+_STRAY_M: Final = 0.0015
+"""The person speaks when over these steps the end effector came to lie further than this, plus this share of
+the way it should have gone, from where it should be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +117,11 @@ class Sight(Protocol):
         ...
 
     @property
+    def position_m(self) -> Float64[np.ndarray, "3"] | None:
+        """Where the end effector is, base axes; None where that cannot be told."""
+        ...
+
+    @property
     def least_move_m(self) -> float:
         """A move shorter than this has no name."""
         ...
@@ -151,6 +161,9 @@ class Person:
         self._length = 0
         self._spoken: RefinementCommand = NULL_COMMAND
         self._spoken_left = 0
+        self._goals: deque[Float64[np.ndarray, 3]] = deque(maxlen=_STRAY_STEPS + 1)
+        self._ways: deque[Float64[np.ndarray, 3]] = deque(maxlen=_STRAY_STEPS + 1)
+        self._jaws_closed = False
         self._forget_progress()
 
     def _forget_progress(self) -> None:
@@ -192,7 +205,22 @@ class Person:
             needed = self._seen.remaining_steps
             self._needed.append(needed)
             self._least = min(self._least, needed)
+            self._follow(self._seen)
         return self._seen
+
+    def _follow(self, seen: Sight) -> None:
+        """Remembers where the end effector should be a few steps from now."""
+        if seen.position_m is None:
+            return
+        closed = seen.resting_jaws > 0
+        if self._jaws_closed != closed:
+            # A grip or a release changes where to go; that is no error of the arm's.
+            self._goals.clear()
+            self._ways.clear()
+            self._jaws_closed = closed
+        way = seen.skilled_move_m(_STRAY_STEPS)
+        self._ways.append(way)
+        self._goals.append(seen.position_m + way)
 
     def _is_wrong(self, seen: Sight) -> bool:
         """Whether the policy drifts, stalls, has bungled something or runs out of steps."""
@@ -203,6 +231,13 @@ class Person:
         late = full and needed > config.step_limit - self._steps
         return needed > seen.near_steps and (stalls or drifts or late or seen.bungled)
 
+    def _strays(self, seen: Sight) -> bool:
+        """Whether the arm is not going where it should: what words mend soonest."""
+        if len(self._goals) <= _STRAY_STEPS or seen.position_m is None:
+            return False
+        off_m = float(np.linalg.norm(seen.position_m - self._goals[0]))
+        return off_m > _STRAY_M + _STRAY_SHARE * float(np.linalg.norm(self._ways[0]))
+
     # Talking.
 
     def speak(self) -> RefinementCommand:
@@ -210,7 +245,8 @@ class Person:
         if self._config.talk == "none":
             return NULL_COMMAND
         seen = self._observe()
-        if self._spoken_left == 0 and self._burst == 0 and self._is_wrong(seen):
+        errs = self._is_wrong(seen) or self._strays(seen)
+        if self._spoken_left == 0 and self._burst == 0 and errs:
             self._spoken = self._choose_words(seen)
             self._spoken_left = self._config.talk_steps
         if self._spoken_left == 0:

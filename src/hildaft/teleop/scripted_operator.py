@@ -6,7 +6,7 @@ are those of the simulated operator of the bolt bench.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float64
@@ -56,9 +56,10 @@ class _LawSight:
 
     advice: Advice
     scale: ActionScale
-    near_steps: ClassVar[float] = 1.0
-    least_move_m: ClassVar[float] = 1e-4
-    bungled: ClassVar[bool] = False
+    near_steps: float = 1.0
+    least_move_m: float = 1e-4
+    bungled: bool = False
+    position_m: None = None
 
     @property
     def remaining_steps(self) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float64
@@ -32,13 +32,18 @@ class _BoltSight:
 
     state: SceneState
     scale: ActionScale
-    near_steps: ClassVar[float] = 3.0
-    least_move_m: ClassVar[float] = 0.001
+    near_steps: float = 3.0
+    least_move_m: float = 0.001
 
     @property
     def remaining_steps(self) -> float:
         """By the oracle."""
         return remaining_steps(self.state, self.scale)
+
+    @property
+    def position_m(self) -> Float64[np.ndarray, "3"]:
+        """As it is."""
+        return self.state.ee_position_m
 
     @property
     def bungled(self) -> bool:
