@@ -2,7 +2,7 @@
 
 `python benchmarks/worker.py [--seconds 60]` prints JSON. Latencies of encode and act are this thread's CPU time, called
 one after the other; those of the loop are wall time, with a second process that trains without a pause and gives way
-as `hildaft learner` does. Late steps are reported only where nothing else kept the cores busy.
+as `hildaft learner` does by the clock. What others take of the cores meanwhile is measured and said.
 """
 
 import argparse
@@ -31,8 +31,6 @@ from learner import Updates
 from synthetic import filled_replay
 
 COMMAND = RefinementCommand((1, 0, -1))
-MOST_OTHERS = 0.2
-"""Cores' worth of other work up to which late steps say something about us."""
 
 
 class Talker:
@@ -143,15 +141,15 @@ def main() -> None:
     loop: dict[str, Any] = asdict(timing)
     extra: dict[str, Any] = {"loop_beside_the_learner": loop}
     late = round(100 * timing.late_steps / timing.steps, 3)
-    if others > MOST_OTHERS:
-        extra["skipped"] = (
-            f"worker.late_share: others kept {others:.2f} cores busy, {MOST_OTHERS} are allowed"
-            f" ({late} % of {timing.steps} steps were late)"
-        )
-    else:
-        low, high = (round(100 * bound, 3) for bound in late_interval(timing))
-        against = f"{timing.steps} steps at 10 Hz beside a learner; 95 % interval"
-        figures["worker.late_share"] = Figure(late, "%", low, high, against)
+    low, high = (round(100 * bound, 3) for bound in late_interval(timing))
+    # Others can only make steps late: on a busy machine the figure is an upper bound, and says so.
+    figures["worker.late_share"] = Figure(
+        late,
+        "%",
+        low,
+        high,
+        f"{timing.steps} steps at 10 Hz beside a learner, others kept {others:.2f} cores busy; 95 % interval",
+    )
     write_out(figures, extra)
 
 
