@@ -45,8 +45,9 @@ from hildaft.runtime.training_run import TrainingRun
 from hildaft.seating import ConsoleOptions, seat
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.law import load_law
+from hildaft.teleop.person import OperatorConfig
 from hildaft.teleop.scripted_operator import ScriptedOperator
-from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
+from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import PHRASES
 from hildaft.types import HilDaftError, Robot
 

@@ -35,6 +35,7 @@ from hildaft.runtime.link.intake import Intake, Terms
 from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.server import LinkServer, Progress, WeightShelf
 from hildaft.runtime.link.spool import Spool
+from hildaft.runtime.precedence import yield_to_robots
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.rig import Companion
 from hildaft.runtime.session import scene_seed
@@ -70,6 +71,9 @@ def open_learner(
     learner = build_learner(config, encoders, crew)
     if not resume:
         claim_folder(config, folder)
+    if config.real_time:
+        # Before any thread is started, so that all of them do.
+        yield_to_robots()
     with ProgressView(config.tasks) as view:
         run = TrainingRun(folder, learner, view, stop)
         widths = (encoders.h_dim, encoders.feature_dim, PROPRIO_DIM)

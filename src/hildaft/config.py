@@ -18,7 +18,7 @@ from hildaft.eval.local_bench import EvaluationConfig
 from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.models.selection import EncoderConfig, check_backbone
 from hildaft.robots.gym_config import GymConfig
-from hildaft.teleop.simulated_operator import OperatorConfig
+from hildaft.teleop.person import OperatorConfig
 from hildaft.types import HilDaftError
 
 TASKS: Final = ("upright", "pick", "assemble")

@@ -21,7 +21,7 @@ from hildaft.algo.diagnostics import measure_listening
 from hildaft.algo.optimiser import FusedAdam
 from hildaft.data.replay import Batch, Dims, Phase, States, TalkTweakBatch
 from hildaft.models import critic
-from hildaft.models.consistency import sample_primary_noise, steer_noise
+from hildaft.models.consistency import held, sample_primary_noise, steer_noise
 from hildaft.models.critic import Critics, CriticWeights
 from hildaft.types import COMMAND_COUNT, NULL_COMMAND, ActionScale, RefinementCommand
 
@@ -78,6 +78,7 @@ class DualActor:
         ]
         self._held_weights: Final = {n: w.detach() for n, w in self._weights.items()}
         self._target_weights: Final = self.targets.weights()
+        self._held_primary: Final = held(self.actors.primary)
         self._follow_critics: Final = get_ema_multi_avg_fn(1.0 - config.target_rate)
         self._follow_primary: Final = get_ema_multi_avg_fn(config.primary_average)
         self._updates: dict[Part, int] = dict.fromkeys(self._optimisers, 0)
@@ -189,7 +190,7 @@ class DualActor:
         Paper: Eq. 11.
         Paper: Alg. 1, line 16.
         """
-        config, primary, refinement = self.config, self.actors.primary, self.actors.refinement
+        config, primary, refinement = self.config, self._held_primary, self.actors.refinement
         noise = self._noise(batch.command.shape)
         with torch.no_grad():
             primary_state = self.actors.embed_primary(batch.h, batch.features, batch.proprio)

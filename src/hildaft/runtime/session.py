@@ -17,6 +17,7 @@ import numpy as np
 
 from hildaft.algo.training import Learner, Metrics
 from hildaft.runtime.channel import InProcessChannel
+from hildaft.runtime.precedence import yield_to_robots
 from hildaft.runtime.training_run import CHECKPOINT_TRANSITIONS, Clock, TrainingRun, View
 from hildaft.types import Episode, HilDaftError
 
@@ -160,7 +161,12 @@ class Session:
         demonstrations = plan.demonstrations * len(plan.tasks)
         checkpointed = learner.online_transitions
         self._view.stage("online fine-tuning", plan.online_transitions)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner") as learning:
+        with ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="learner",
+            # Without a clock nobody waits for the robot, and several runs may share the machine.
+            initializer=yield_to_robots if plan.real_time else None,
+        ) as learning:
             while learner.online_transitions < plan.online_transitions:
                 if self._stop.is_set():
                     self._run.checkpoint()
