@@ -28,6 +28,7 @@ usage: hildaft COMMAND [...]
   doctor             look at this machine; --teleop: devices in the hand; --backbone NAME: load and time it
   check-robot FILE   read a Franka behind a SERL server, send nothing; calibrate measures its workspace box
   export RUN         write a run's episodes as a LeRobotDataset v3.0; import brings one in
+  export-policy RUN  write a run's policy for LeRobot's own evaluation and rollout
   inspect DATASET    counts, lengths, success, action ranges, frames and warnings of a dataset
   convert-pickle F   HIL-SERL and ConRFT demonstrations to safetensors, isolated
   pretrain           make the embedded backbone's weights anew
@@ -63,6 +64,7 @@ COMMANDS: Final = {
     "check-robot": "robot:check_robot",
     "calibrate": "robot:calibrate",
     "export": "datasets:export",
+    "export-policy": "datasets:export_policy",
     "import": "datasets:import_",
     "inspect": "datasets:inspect",
     "convert-pickle": "datasets:convert_pickle",
