@@ -80,20 +80,9 @@ def open_run(
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
         if not resume:
-            claim_folder(
-                config,
-                folder,
-                None
-                if demonstrations is None
-                else lambda: take_demonstrations(
-                    demonstrations,
-                    folder,
-                    tasks=config.tasks,
-                    wanted=config.training.demonstrations,
-                    robot=station.robot.name,
-                    encoder_hash=encoders.hash,
-                ),
-            )
+            robot = station.robot.name
+            fill = _demonstrations_from(demonstrations, config, folder, robot, encoders.hash)
+            claim_folder(config, folder, fill)
         with contextlib.ExitStack() as stack:
             terminal = stack.enter_context(ProgressView(config.tasks))
             operator = _build_operator(config, station)
@@ -114,6 +103,25 @@ def open_run(
             yield Session(folder, plan_of(config), learner, bench, view, stop)
     finally:
         station.close()
+
+
+def _demonstrations_from(
+    source: Path | None, config: RunConfig, folder: Path, robot: str, encoder_hash: str
+) -> Callable[[], None]:
+    """What puts the demonstrations of another run into a new folder; nothing where there is no other run."""
+
+    def fill() -> None:
+        if source is not None:
+            take_demonstrations(
+                source,
+                folder,
+                tasks=config.tasks,
+                wanted=config.training.demonstrations,
+                robot=robot,
+                encoder_hash=encoder_hash,
+            )
+
+    return fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,15 +245,14 @@ def resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfi
     return config
 
 
-def claim_folder(config: RunConfig, folder: Path, fill: Callable[[], None] | None = None) -> None:
+def claim_folder(config: RunConfig, folder: Path, fill: Callable[[], None] = lambda: None) -> None:
     """Makes a run folder with its config and provenance; raises HilDaftError where it cannot be written.
 
     `fill` brings in what the run starts from; before that has worked there is no config, and nothing to resume.
     """
     try:
         folder.mkdir(parents=True)
-        if fill is not None:
-            fill()
+        fill()
         write_config(config, folder / "config.yaml")
         _record_provenance(folder)
     except OSError as error:

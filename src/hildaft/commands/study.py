@@ -14,37 +14,38 @@ from hildaft.commands.parse import parse_words
 from hildaft.types import HilDaftError
 
 
+@dataclass(frozen=True)
+class StudyArguments:
+    """Run an experiment of the paper; stop and start it as you like, finished runs are never run again."""
+
+    name: tyro.conf.Positional[str]
+    """table1, fig5, table2, long-horizon, multi-robot, ablations or talk-control."""
+    quick: bool = False
+    """A short form: fewer transitions and episodes, one seed; table1 takes about twenty minutes on two cores."""
+    budget_minutes: float | None = None
+    """Stop after this long; what was not run is listed, and the next call goes on."""
+    jobs: int = os.cpu_count() or 1
+    """Runs at a time."""
+    seeds: tuple[int, ...] = field(default=())
+    """Seeds of the runs; 0 1 2, or 0 with --quick, where not given."""
+    transitions: int | None = None
+    """Online transitions of each run where the study's own number (15,000; quick 4,000) is not wanted."""
+    only: tuple[str, ...] = field(default=())
+    """Methods to run; all where not given."""
+    run: tuple[Path, ...] = field(default=())
+    """Finished runs to measure in place of training some (long-horizon, talk-control)."""
+    root: Path = Path("runs") / "study"
+    """Folder of the runs."""
+    out: Path = Path("docs") / "results"
+    """Folder of the results."""
+    summarise: bool = False
+    """Run nothing; write the results of what is there."""
+
+
 def study(words: Sequence[str]) -> int:
     """`hildaft study NAME [--quick] [--budget-minutes M] [--jobs J] [--seeds N...]`."""
     from hildaft.config import require_name
     from hildaft.study.studies import STUDIES
-
-    @dataclass(frozen=True)
-    class StudyArguments:
-        """Run an experiment of the paper; stop and start it as you like, finished runs are never run again."""
-
-        name: tyro.conf.Positional[str]
-        """table1, fig5, table2, long-horizon, multi-robot, ablations or talk-control."""
-        quick: bool = False
-        """A short form: fewer transitions and episodes, one seed; table1 takes about twenty minutes on two cores."""
-        budget_minutes: float | None = None
-        """Stop after this long; what was not run is listed, and the next call goes on."""
-        jobs: int = os.cpu_count() or 1
-        """Runs at a time."""
-        seeds: tuple[int, ...] = field(default=())
-        """Seeds of the runs; 0 1 2, or 0 with --quick, where not given."""
-        transitions: int | None = None
-        """Online transitions of each run where the study's own number (15,000; quick 4,000) is not wanted."""
-        only: tuple[str, ...] = field(default=())
-        """Methods to run; all where not given."""
-        run: tuple[Path, ...] = field(default=())
-        """Finished runs to measure in place of training some (long-horizon, talk-control)."""
-        root: Path = Path("runs") / "study"
-        """Folder of the runs."""
-        out: Path = Path("docs") / "results"
-        """Folder of the results."""
-        summarise: bool = False
-        """Run nothing; write the results of what is there."""
 
     given = parse_words(StudyArguments, "study", words)
     require_name("study", given.name, tuple(STUDIES))
@@ -69,12 +70,9 @@ def study(words: Sequence[str]) -> int:
         f"-{given.transitions}" if given.transitions is not None else ""
     )
     root = given.root.with_name(given.root.name + suffix)
+    command = ("hildaft", "study", *words)
     result = StudyResult(
-        name=given.name + suffix,
-        study=given.name,
-        command=("hildaft", "study", *words),
-        members=members,
-        root=root,
+        name=given.name + suffix, study=given.name, command=command, members=members, root=root
     )
 
     def write(failures: dict[str, str]) -> None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 from hildaft.eval.statistics import Interval
@@ -93,5 +95,11 @@ def compare_paired(
         success=over_seeds([row.tolist() for row in gains]),
         p_success=float(stats.binomtest(only_a, differing).pvalue) if differing else 1.0,
         length=over_seeds([row.tolist() for row in steps]),
-        p_length=float(stats.wilcoxon(every_step).pvalue) if every_step.any() else 1.0,
+        p_length=_signed_rank(every_step) if every_step.any() else 1.0,
     )
+
+
+def _signed_rank(differences: Float[np.ndarray, " n"]) -> float:
+    # SciPy's types do not name the result's fields.
+    result: Any = stats.wilcoxon(differences)
+    return float(result.pvalue)
