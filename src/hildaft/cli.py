@@ -18,6 +18,7 @@ usage: hildaft COMMAND [...]
   worker             run one robot for a learner
   status             show a learner and its workers
   certs NAME         make certificates for the link between machines
+  chain RUN          long horizon: one to four bolts with a run's newest weights, silent or spoken to
   study NAME         run an experiment of the paper within a time budget: table1, fig5, table2, long-horizon,
                      multi-robot, ablations, talk-control
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
@@ -55,6 +56,7 @@ COMMANDS: Final = {
     "demo": "run:demo",
     "train": "run:train",
     "eval": "run:evaluate",
+    "chain": "run:chain",
     "study": "study:study",
     "console": "console:console",
     "record": "console:record",

@@ -170,6 +170,41 @@ def evaluate(words: Sequence[str]) -> int:
     return 0
 
 
+def chain(words: Sequence[str]) -> int:
+    """`hildaft chain RUN [--bolts N] [--chains N] [--talk MODE] [--json]`."""
+
+    @dataclass(frozen=True)
+    class ChainArguments:
+        """Long horizon: bolts set upright, picked and assembled one after the other, with a run's newest weights."""
+
+        run: tyro.conf.Positional[Path]
+        """Run folder."""
+        bolts: int = 4
+        """Bolts per chain, 1 to 4; a chain ends at its first failure, so it tells of fewer bolts too."""
+        chains: int = 30
+        """Chains."""
+        talk: Literal["none", "right", "random", "opposite"] = "none"
+        """What the operator says when the policy errs; nobody tweaks."""
+        seed: int = 2_000
+        """Decides the scenes."""
+        json: bool = False
+        """Print the result as JSON, every chain in it."""
+
+    from hildaft.jobs import evaluate_chains
+
+    given = parse_words(ChainArguments, "chain", words)
+    text = evaluate_chains(
+        given.run,
+        bolts=given.bolts,
+        chains=given.chains,
+        talk=given.talk,
+        seed=given.seed,
+        as_json=given.json,
+    )
+    print(text)
+    return 0
+
+
 def report(words: Sequence[str]) -> int:
     """`hildaft report RUN...`."""
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from matplotlib.figure import Figure
 
-from hildaft.study import drawing, pages
+from hildaft.study import chains, drawing, pages
 from hildaft.study.collect import Entry, collect
 from hildaft.study.grid import Member
 from hildaft.study.runner import run_folder
@@ -36,6 +36,7 @@ WRITERS: Final[dict[str, tuple[Callable[[Entry], list[str]], Callable[[Entry], F
     "fig5": (pages.fig5, drawing.draw_curves),
     "table2": (pages.table2, drawing.draw_bars),
     "ablations": (pages.ablations, drawing.draw_bars),
+    "long-horizon": (chains.page, chains.draw),
     "talk-control": (pages.talk_control, drawing.draw_talk),
 }
 """By study: its Markdown and its picture."""
