@@ -171,7 +171,7 @@ class WorkerLink:
         self._peer = pb.Peer(schema_version=wire.SCHEMA_VERSION, run=run, worker=spool.worker)
         self._stopping = threading.Event()
         self._wake = threading.Event()
-        self._question: "grpc.Future[Any] | None" = None
+        self._question: grpc.Future[Any] | None = None
         self._failure: HilDaftError | None = None
         self._away_said = False
         self._joining = threading.Lock()
