@@ -14,6 +14,7 @@ usage: hildaft COMMAND [...]
   demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report
   train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny,
                      and what ours is compared with: single-actor, bc, hg-dagger, hil-conrft, dsrl
+  fleet [PRESET]     a learner and several robots of the bench on this machine, by the clock
   learner [PRESET]   train on what workers deliver, from other machines too
   worker             run one robot for a learner
   status             show a learner and its workers
@@ -58,6 +59,7 @@ COMMANDS: Final = {
     "eval": "run:evaluate",
     "chain": "run:chain",
     "study": "study:study",
+    "fleet": "study:fleet",
     "console": "console:console",
     "record": "console:record",
     "report": "run:report",

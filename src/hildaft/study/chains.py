@@ -39,7 +39,7 @@ def page(document: Entry) -> list[str]:
     lines = [
         "Every chain is of four bolts, three tasks each, no reset; a script moves the hand between tasks (its steps "
         "are counted apart). A chain ends at its first failure. A column for fewer bolts counts the same chains up to "
-        "there, so columns are not independent of one another. The operator speaks when the policy errs and never tweaks. "
+        "there, so columns depend on one another. The operator speaks when the policy errs and never tweaks. "
         "Brackets: Wilson's 95 % interval.",
         "",
         "| method | talk | chains | "

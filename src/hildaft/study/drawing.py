@@ -29,7 +29,9 @@ _DPI: Final = 130
 
 def render(figure: Callable[[Entry], Figure], document: Entry) -> bytes:
     """A figure of the document, as PNG."""
-    with rc_context({**STYLE, "figure.facecolor": "white", "axes.facecolor": "white"}):
+    with rc_context(
+        {**STYLE, "axes.axisbelow": True, "figure.facecolor": "white", "axes.facecolor": "white"}
+    ):
         buffer = io.BytesIO()
         figure(document).savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
@@ -50,13 +52,13 @@ def draw_bars(document: Entry) -> Figure:
                 rate.high,
                 row - 0.27 + 0.16 * number,
                 PALETTE[number],
-                4,
+                4.0,
                 task,
             )
         mean = average_success(runs)
-        _mark(left, mean.estimate, mean.low, mean.high, row + 0.27, INK, 7, "average")
+        _mark(left, mean.estimate, mean.low, mean.high, row + 0.27, INK, 7.0, "average")
         steps = average_length(runs)
-        _mark(right, steps.estimate, steps.low, steps.high, row + 0.1, INK, 7, None)
+        _mark(right, steps.estimate, steps.low, steps.high, row + 0.1, INK, 7.0, None)
         if method in paper.TABLE1:
             rate = fmean(paper.TABLE1[method][0]) / 100
             left.plot(rate, row + 0.27, "D", color="none", markeredgecolor=MUTED, markersize=7)
