@@ -23,9 +23,10 @@ usage: hildaft COMMAND [...]
   study NAME         run an experiment of the paper within a time budget: table1, fig5, table2, long-horizon,
                      multi-robot, ablations, talk-control
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
+  draw-commands RUN  what the refinement actor does: the action under each command, on the camera images
   console [RUN]      drive the arm from the browser, alone or beside a run's policy
   record             demonstrations from the browser, or by the simulated operator, each one reviewed
-  report RUN...      write report/index.html
+  report RUN...      write report/index.html; --results docs/results: one page of every study
   check-env FILE     try a Gymnasium environment out against its config; train on it with train --env FILE
   doctor             look at this machine; --teleop: devices in the hand; --backbone NAME: load and time it
   check-robot FILE   read a Franka behind a SERL server, send nothing; calibrate measures its workspace box
@@ -58,6 +59,7 @@ COMMANDS: Final = {
     "train": "run:train",
     "eval": "run:evaluate",
     "chain": "run:chain",
+    "draw-commands": "run:draw_commands",
     "study": "study:study",
     "fleet": "study:fleet",
     "console": "console:console",

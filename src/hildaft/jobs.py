@@ -35,10 +35,12 @@ from hildaft.data.replay import States
 from hildaft.eval.evaluate import Talk, evaluate, evaluation_seed
 from hildaft.eval.long_horizon import run_chain
 from hildaft.eval.statistics import wilson_interval
+from hildaft.eval.steering_figure import GAIN, find_state, write_steering_figure
 from hildaft.models.backbone import FrozenEncoders
 from hildaft.robots.bolt_sim.chain import BoltChain
 from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
 from hildaft.robots.bolt_sim.env import BoltEnv
+from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.serl_client import SerlClient
 from hildaft.robots.serl_http import SerlConfig, SerlRobot
@@ -168,6 +170,32 @@ def evaluate_chains(
     broken = Counter((o.failed_task, o.reason) for o in outcomes if o.failed_task is not None)
     lines += [f"  {count:>3} x {task}: {reason}" for (task, reason), count in broken.most_common()]
     return "\n".join(lines)
+
+
+def draw_commands(folder: Path, picture: Path, seed: int) -> Path:
+    """Draws what each single-axis command makes of a run's action, in one state per task.
+
+    Raises:
+        HilDaftError: no such run, not on the bolt bench, or a run without a refinement actor.
+    """
+    config = read_config(folder / "config.yaml")
+    if config.environment is not None or not config.method.refinement_actor:
+        msg = f"run folder {folder}: the picture needs the bolt bench and a refinement actor; name another run"
+        raise HilDaftError(msg)
+    policy, checkpoint = _trained_policy(config, folder)
+    robot = BoltRobot(config.robot)
+    told = replace(config.operator, tweaks=False, talk="right", step_limit=config.step_limit)
+    operator = SimulatedOperator(robot.scene_state, robot.action_scale, told)
+    try:
+        states = [
+            find_state(robot, policy, operator, task, evaluation_seed(seed, task, 0))
+            for task in config.tasks
+        ]
+    finally:
+        robot.close()
+    title = f"{folder.name}, {checkpoint}: mean step under each command, arrows {GAIN:.0f} times as long; base axes"
+    write_steering_figure(picture, states, title)
+    return picture
 
 
 def export_run(run: Path, folder: Path, *, as_video: bool) -> ExportResult:

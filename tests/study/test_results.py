@@ -1,14 +1,15 @@
 """From run folders to the pages: every number on a page can be found again in the JSON."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hildaft.study.grid import Measurement, Member
+from hildaft.study.overview import write_overview
 from hildaft.study.results import WRITERS, StudyResult, compose, write_results
 from hildaft.study.studies import STUDIES
+from hildaft.types import HilDaftError
 from run_folders import write_run
 
 CHAIN = {
@@ -41,28 +42,26 @@ CONFIG = (
 )
 
 
-@pytest.fixture
-def make_result(tmp_path: Path) -> Callable[..., StudyResult]:
-    def make(
-        study: str, methods: tuple[str, ...] = ("hildaft", "bc"), **given: object
-    ) -> StudyResult:
-        members = []
-        for method in methods:
-            for seed in (0, 1):
-                member = Member(method=method, seed=seed, words=(), group="g", **given)  # type: ignore[arg-type]
-                folder = write_run(tmp_path / "study" / "g" / member.key, episodes=20)
-                (folder / "config.yaml").write_text(CONFIG.format(seed=seed))
-                members.append(member)
-        absent = Member(method="paper", seed=0, words=(), group="g")
-        return StudyResult(
-            name=study,
-            study=study,
-            command=("hildaft", "study", study),
-            members=[*members, absent],
-            root=tmp_path / "study",
-        )
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four finished runs, written once: two methods, two seeds."""
+    root = tmp_path_factory.mktemp("study")
+    for method in ("hildaft", "bc"):
+        for seed in (0, 1):
+            folder = write_run(root / "g" / f"{method}-s{seed}", seed=seed, episodes=20)
+            (folder / "config.yaml").write_text(CONFIG.format(seed=seed))
+    return root
 
-    return make
+
+def make_result(root: Path, study: str, *measurements: Measurement) -> StudyResult:
+    members = [
+        Member(method=method, seed=seed, words=(), group="g", measurements=measurements)
+        for method in ("hildaft", "bc")
+        for seed in (0, 1)
+    ]
+    members.append(Member(method="paper", seed=0, words=(), group="g"))
+    command = ("hildaft", "study", study)
+    return StudyResult(name=study, study=study, command=command, members=members, root=root)
 
 
 def test_every_study_has_a_page() -> None:
@@ -70,10 +69,8 @@ def test_every_study_has_a_page() -> None:
 
 
 @pytest.mark.parametrize("study", ["table1", "fig5", "table2", "ablations"])
-def test_page_json_and_picture_are_written(
-    study: str, make_result: Callable[..., StudyResult], tmp_path: Path
-) -> None:
-    result = make_result(study)
+def test_page_json_and_picture_are_written(study: str, root: Path, tmp_path: Path) -> None:
+    result = make_result(root, study)
     paths = write_results(result, tmp_path / "out", {})
     assert [path.suffix for path in paths] == [".json", ".md", ".png"]
     document = json.loads(paths[0].read_text())
@@ -87,8 +84,8 @@ def test_page_json_and_picture_are_written(
     assert f"commit {document['commit']}" in text
 
 
-def test_table1_counts_all_seeds(make_result: Callable[..., StudyResult], tmp_path: Path) -> None:
-    paths = write_results(make_result("table1"), tmp_path / "out", {})
+def test_table1_counts_all_seeds(root: Path, tmp_path: Path) -> None:
+    paths = write_results(make_result(root, "table1"), tmp_path / "out", {})
     runs = json.loads(paths[0].read_text())["runs"]
     ours = [run for run in runs if run["method"] == "hildaft"]
     solved = sum(e["successes"] for run in ours for e in run["eval"])
@@ -99,22 +96,20 @@ def test_table1_counts_all_seeds(make_result: Callable[..., StudyResult], tmp_pa
     assert "against the others" in text
 
 
-def test_a_failure_is_said_why(make_result: Callable[..., StudyResult], tmp_path: Path) -> None:
-    failures = {str(tmp_path / "study" / "g" / "paper-s0"): "train ended with code 2: no room"}
-    document = compose(make_result("table1"), failures)
+def test_a_failure_is_said_why(root: Path) -> None:
+    failures = {str(root / "g" / "paper-s0"): "train ended with code 2: no room"}
+    document = compose(make_result(root, "table1"), failures)
     assert document["not_run"] == [
         {"method": "paper", "seed": 0, "reason": "train ended with code 2: no room"}
     ]
 
 
-def test_chains_are_counted_by_how_far_they_got(
-    make_result: Callable[..., StudyResult], tmp_path: Path
-) -> None:
+def test_chains_are_counted_by_how_far_they_got(root: Path, tmp_path: Path) -> None:
     shown = Measurement(name="chain", words=lambda run: ())
     missing = Measurement(name="later", words=lambda run: ())
-    result = make_result("long-horizon", methods=("hildaft",), measurements=(shown, missing))
+    result = make_result(root, "long-horizon", shown, missing)
     for member in result.members[:2]:
-        file = shown.file(tmp_path / "study" / "g" / member.key)
+        file = shown.file(root / "g" / member.key)
         file.parent.mkdir()
         file.write_text(json.dumps(CHAIN))
     text = write_results(result, tmp_path / "out", {})[1].read_text()
@@ -132,3 +127,26 @@ def test_nothing_run_yet_is_said(tmp_path: Path) -> None:
     paths = write_results(result, tmp_path / "out", {})
     assert len(paths) == 2
     assert "No run is finished yet." in paths[1].read_text()
+
+
+def test_the_overview_shows_what_exists_and_names_what_does_not(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for study in ("table1", "fig5"):
+        write_results(make_result(root, study), out, {})
+    (out / "bench.json").write_text("{}")
+    text = write_overview(out).read_text()
+    assert "Table I: success and episode length</h2>" in text
+    assert "Obedience over training" in text
+    assert "Interventions over training" in text
+    assert "<li>Long horizon</li>" in text
+    assert "Table I:" not in text.partition("Not run:")[2].partition("</ul>")[0]
+    assert "Traceback" not in text
+    assert text.count("data:image/png") == 4
+
+
+def test_a_damaged_results_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table1.json").write_text("{")
+    with pytest.raises(HilDaftError, match="--summarise"):
+        write_overview(tmp_path)
+    with pytest.raises(HilDaftError, match="no such folder"):
+        write_overview(tmp_path / "none")

@@ -165,6 +165,30 @@ def _band(
     axes.plot(x, estimate, color=colour, marker="o", markersize=3.5, label=label)
 
 
+def draw_series(document: Entry, series: str, title: str) -> Figure:
+    """A metric over training, one colour per method and one line per run."""
+    groups = {
+        method: [run["series"][series] for run in runs if run["series"][series]]
+        for method, runs in by_method(document).items()
+    }
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+    axes = figure.subplots()
+    shown = {method: found for method, found in groups.items() if found}
+    for number, (method, found) in enumerate(shown.items()):
+        for first, points in enumerate(found):
+            x, y = np.array(points).T
+            colour = PALETTE[number % len(PALETTE)]
+            style = "-" if number < len(PALETTE) else "--"
+            label = method if first == 0 else None
+            axes.plot(x, y, style, color=colour, alpha=0.8, linewidth=1.5, label=label)
+    axes.set_ylim(-0.03, 1.05 if series == "obedience" else None)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("online transitions")
+    axes.set_title(title)
+    figure.legend(loc="outside right upper", fontsize=8)
+    return figure
+
+
 def draw_talk(document: Entry) -> Figure:
     """Success by what was said, one group per kind of run."""
     groups = by_method(document)
