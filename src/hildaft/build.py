@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from hildaft.algo.actors import Actors
+from hildaft.algo.crew import Crew
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner
@@ -37,13 +38,17 @@ from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.runtime.channel import InProcessChannel
+from hildaft.runtime.demonstrations import take_demonstrations
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
+from hildaft.runtime.training_run import TrainingRun
 from hildaft.seating import ConsoleOptions, seat
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.law import load_law
+from hildaft.teleop.person import OperatorConfig
 from hildaft.teleop.scripted_operator import ScriptedOperator
-from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
+from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import PHRASES
 from hildaft.types import HilDaftError, Robot
 
@@ -59,14 +64,15 @@ def open_run(
     resume: bool,
     stop: threading.Event,
     console: ConsoleOptions | None = None,
+    demonstrations: Path | None = None,
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
     With `console` a person may sit beside the robot: the run then goes by the clock, and the simulated operator
-    stands in while no hand is on the robot.
+    stands in while no hand is on the robot. With `demonstrations` a new run starts from those of another run.
 
     Raises:
-        HilDaftError: the folder exists and `resume` was not asked for, or the reverse.
+        HilDaftError: the demonstrations do not fit, the folder exists and `resume` was not asked for, or the reverse.
     """
     config = resolve_config(config, folder, resume=resume)
     if console is not None:
@@ -78,14 +84,18 @@ def open_run(
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
         if not resume:
-            claim_folder(config, folder)
+            robot = station.robot.name
+            fill = _demonstrations_from(demonstrations, config, folder, robot, encoders.hash)
+            claim_folder(config, folder, fill)
         with contextlib.ExitStack() as stack:
             terminal = stack.enter_context(ProgressView(config.tasks))
             operator = _build_operator(config, station)
             if console is None:
                 robot = SafeRobot(station.robot)
-                bench = _build_bench(config, folder, robot, encoders, operator, terminal)
-                yield Session(folder, plan_of(config), learner, bench, terminal, stop)
+                run = TrainingRun(folder, learner, terminal, stop)
+                channel = InProcessChannel(run.store)
+                bench = _build_bench(config, folder, robot, encoders, operator, channel, terminal)
+                yield Session(run, plan_of(config), channel, bench, terminal, stop)
                 return
             seated = seat(_require_bolt_robot(station), "policy", console.seat, stop, operator)
             charts = Charts()
@@ -94,11 +104,34 @@ def open_run(
             stations = {seated.station.name: seated.station}
             address = stack.enter_context(serve(stations, charts, console.serving))
             view.note(f"console: {address}")
+            run = TrainingRun(folder, learner, view, stop)
+            channel = InProcessChannel(run.store)
             person = seated.station.operator
-            bench = _build_bench(config, folder, seated.robot, encoders, operator, view, person)
-            yield Session(folder, plan_of(config), learner, bench, view, stop)
+            bench = _build_bench(
+                config, folder, seated.robot, encoders, operator, channel, view, person
+            )
+            yield Session(run, plan_of(config), channel, bench, view, stop)
     finally:
         station.close()
+
+
+def _demonstrations_from(
+    source: Path | None, config: RunConfig, folder: Path, robot: str, encoder_hash: str
+) -> Callable[[], None]:
+    """What puts the demonstrations of another run into a new folder; nothing where there is no other run."""
+
+    def fill() -> None:
+        if source is not None:
+            take_demonstrations(
+                source,
+                folder,
+                tasks=config.tasks,
+                wanted=config.training.demonstrations,
+                robot=robot,
+                encoder_hash=encoder_hash,
+            )
+
+    return fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +210,7 @@ def _build_bench(
     robot: Robot,
     encoders: FrozenEncoders,
     operator: SimulatedOperator | ScriptedOperator,
+    channel: InProcessChannel,
     view: BenchView,
     person: BrowserOperator | None = None,
 ) -> LocalBench:
@@ -185,8 +219,8 @@ def _build_bench(
         robot,
         build_policy(config, encoders),
         operator,
+        channel,
         view,
-        config.evaluation,
         preset=config.preset,
         seed=config.seed,
         tasks=config.tasks,
@@ -222,10 +256,14 @@ def resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfi
     return config
 
 
-def claim_folder(config: RunConfig, folder: Path) -> None:
-    """Makes a run folder with its config and provenance; raises HilDaftError where it cannot be written."""
+def claim_folder(config: RunConfig, folder: Path, fill: Callable[[], None] = lambda: None) -> None:
+    """Makes a run folder with its config and provenance; raises HilDaftError where it cannot be written.
+
+    `fill` brings in what the run starts from; before that has worked there is no config, and nothing to resume.
+    """
     try:
         folder.mkdir(parents=True)
+        fill()
         write_config(config, folder / "config.yaml")
         _record_provenance(folder)
     except OSError as error:
@@ -257,8 +295,15 @@ def build_encoders(config: RunConfig) -> FrozenEncoders:
     return FrozenEncoders(backbone, load_image_encoder(config.encoders), config.instructions)
 
 
-def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
-    """Networks, replay buffer and counters of a new run."""
+def build_learner(config: RunConfig, encoders: FrozenEncoders, crew: Crew | None = None) -> Learner:
+    """Networks, replay buffer and counters of a new run; with a crew, this process's.
+
+    Raises:
+        HilDaftError: the method is not one that several processes can share.
+    """
+    if crew is not None and crew.size > 1 and config.dsrl.variant != "off":
+        msg = f"dsrl.variant={config.dsrl.variant!r}: DSRL trains in one process; start without torchrun"
+        raise HilDaftError(msg)
     dims, tasks = _dims(encoders), config.tasks
     names = ("all",) if config.pool_tasks else tasks
     replay = Replay(
@@ -271,7 +316,7 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
         pooled=config.pool_tasks,
     )
     table = embed_commands(PHRASES, config.encoders)
-    agent = DualActor(config.method, names, dims, table, seed=config.seed)
+    agent = DualActor(config.method, names, dims, table, seed=config.seed, crew=crew)
     return Learner(
         config.training,
         agent if config.dsrl.variant == "off" else Dsrl(config.dsrl, agent, dims, config.seed),
@@ -279,6 +324,7 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
         len(names),
         seed=config.seed,
         encoder_hash=trained_on(config, encoders),
+        crew=crew,
     )
 
 
