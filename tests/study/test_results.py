@@ -150,3 +150,35 @@ def test_a_damaged_results_file_is_named(tmp_path: Path) -> None:
         write_overview(tmp_path)
     with pytest.raises(HilDaftError, match="no such folder"):
         write_overview(tmp_path / "none")
+
+
+def test_fleets_are_tested_on_both_benches(root: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        measured = root / "multi-robot" / f"hildaft-s{seed}" / "measured"
+        if not measured.exists():
+            write_run(measured.parent, seed=seed, episodes=4)
+            (measured.parent / "config.yaml").write_text(CONFIG.format(seed=seed))
+            measured.mkdir()
+        for transitions, solved in ((0, 2), (600, 17), (1200, 19)):
+            for robot, successes in (("A", solved), ("B", solved // 2)):
+                tasks = [{"task": "pick", "episodes": 20, "successes": successes, "lengths": [50]}]
+                minutes = transitions / 1200
+                curve = {
+                    "robot": robot,
+                    "transitions": transitions,
+                    "clock_minutes": minutes,
+                    "tasks": tasks,
+                }
+                (measured / f"curve-{robot}-{transitions:06d}.json").write_text(json.dumps(curve))
+    members = [
+        Member(method="hildaft", seed=0, words=(), robots=("A",)),
+        Member(method="hildaft", seed=1, words=(), robots=("A", "B")),
+    ]
+    result = StudyResult(
+        name="multi-robot", study="multi-robot", command=("x",), members=members, root=root
+    )
+    text = write_results(result, tmp_path / "out", {})[1].read_text()
+    # A alone passes 80 % at half a minute; averaged over A and B it never does.
+    assert "| hildaft | A | 0 | 1200 | 1.0 | 0.5 | 95.0 (" in text
+    assert "| hildaft | A + B | 1 | 1200 | 1.0 | not reached | 95.0 (" in text
+    assert "| hildaft | 1 | B | 0.0: 5; 0.5: 40; 1.0: 45 |" in text
