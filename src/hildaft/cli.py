@@ -19,6 +19,7 @@ usage: hildaft COMMAND [...]
   worker             run one robot for a learner
   status             show a learner and its workers
   certs NAME         make certificates for the link between machines
+  sweep PRESET...    variants times seeds, here or on a Ray cluster, and one table
   chain RUN          long horizon: one to four bolts with a run's newest weights, silent or spoken to
   study NAME         run an experiment of the paper within a time budget: table1, fig5, table2, long-horizon,
                      multi-robot, ablations, talk-control
@@ -83,6 +84,7 @@ COMMANDS: Final = {
     "worker": "link:worker",
     "status": "link:status",
     "certs": "link:certs",
+    "sweep": "sweep:sweep",
 }
 """Command name to module and function under `hildaft.commands`."""
 
