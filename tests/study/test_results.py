@@ -96,6 +96,21 @@ def test_table1_counts_all_seeds(root: Path, tmp_path: Path) -> None:
     assert "against the others" in text
 
 
+def test_a_second_evaluation_with_talk_has_a_row_of_its_own(root: Path, tmp_path: Path) -> None:
+    spoken = Measurement(name="spoken-4", words=lambda run: ())
+    outcomes = [{"seed": i, "success": i > 0, "length": 20, "stalled": False} for i in range(4)]
+    counts = {"talk": "right", "episodes": 4, "successes": 3, "lengths": [50, 20, 20, 20]}
+    tasks = [{"task": task, **counts, "outcomes": outcomes} for task in TASKS]
+    file = spoken.file(root / "g" / "hildaft-s0")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"talk": "right", "tasks": tasks}))
+    text = write_results(make_result(root, "table1", spoken), tmp_path / "out", {})[1].read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| hildaft, spoken to | 1 |"))
+    assert "**75.0 (" in row
+    # The paired comparison is of the silent evaluations.
+    assert "| hildaft, spoken to | 1 | 4" not in text.partition("against the others")[2]
+
+
 def test_a_failure_is_said_why(root: Path) -> None:
     failures = {str(root / "g" / "paper-s0"): "train ended with code 2: no room"}
     document = compose(make_result(root, "table1"), failures)
@@ -110,7 +125,7 @@ def test_chains_are_counted_by_how_far_they_got(root: Path, tmp_path: Path) -> N
     result = make_result(root, "long-horizon", shown, missing)
     for member in result.members[:2]:
         file = shown.file(root / "g" / member.key)
-        file.parent.mkdir()
+        file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(CHAIN))
     text = write_results(result, tmp_path / "out", {})[1].read_text()
     row = next(line for line in text.splitlines() if "operator talks | 4 |" in line)

@@ -24,6 +24,22 @@ def by_method(document: Entry) -> dict[str, list[Entry]]:
     return groups
 
 
+def with_spoken(document: Entry) -> dict[str, list[Entry]]:
+    """Runs by method; a method that was spoken to in a second evaluation has a row more for it."""
+    rows: dict[str, list[Entry]] = {}
+    for method, runs in by_method(document).items():
+        rows[method] = runs
+        spoken = [
+            {**run, "eval": result["tasks"]}
+            for run in runs
+            for name, result in run["measured"].items()
+            if name.startswith("spoken-")
+        ]
+        if spoken:
+            rows[f"{method}, spoken to"] = spoken
+    return rows
+
+
 def task_names(document: Entry) -> list[str]:
     """Tasks in the order of the evaluations."""
     return list(dict.fromkeys(e["task"] for run in document["runs"] for e in run["eval"]))
@@ -93,7 +109,7 @@ def success_table(document: Entry) -> list[str]:
         "| method | seeds | " + " | ".join(names) + " | average | paper |",
         "|---|---|" + "---|" * (len(names) + 2),
     ]
-    for method, runs in by_method(document).items():
+    for method, runs in with_spoken(document).items():
         cells = [percent(wilson_interval(*pooled(runs, task))) for task in names]
         reported = paper.TABLE1.get(method)
         lines.append(
@@ -113,7 +129,7 @@ def length_table(document: Entry) -> list[str]:
         "| method | " + " | ".join(names) + " | average | paper | failures at 50 |",
         "|---|" + "---|" * (len(names) + 3),
     ]
-    for method, runs in by_method(document).items():
+    for method, runs in with_spoken(document).items():
         solved = [solved_length(runs, task) for task in (*names, None)]
         reported = paper.TABLE1.get(method)
         steps = reported and reported[1]
@@ -221,7 +237,8 @@ def table1(document: Entry) -> list[str]:
     """Table I."""
     return [
         "Success in percent: per task with Wilson's 95 % interval over all seeds, average with a bootstrap over seeds "
-        "and episodes. Nobody talks or tweaks in these evaluations.",
+        "and episodes. Nobody tweaks in these evaluations; an operator talks, when the policy errs, in the rows that "
+        "say so (the paper's could).",
         "",
         *success_table(document),
         *length_table(document),
