@@ -10,7 +10,7 @@ from hildaft.study.overview import write_overview
 from hildaft.study.results import WRITERS, StudyResult, compose, write_results
 from hildaft.study.studies import STUDIES
 from hildaft.types import HilDaftError
-from run_folders import write_run
+from run_folders import TASKS, write_run
 
 CHAIN = {
     "talk": "right",
