@@ -18,6 +18,7 @@ usage: hildaft COMMAND [...]
   worker             run one robot for a learner
   status             show a learner and its workers
   certs NAME         make certificates for the link between machines
+  sweep PRESET...    variants times seeds, here or on a Ray cluster, and one table
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   console [RUN]      drive the arm from the browser, alone or beside a run's policy
   record             demonstrations from the browser, or by the simulated operator, each one reviewed
@@ -74,6 +75,7 @@ COMMANDS: Final = {
     "worker": "link:worker",
     "status": "link:status",
     "certs": "link:certs",
+    "sweep": "sweep:sweep",
 }
 """Command name to module and function under `hildaft.commands`."""
 

@@ -165,9 +165,13 @@ PRESETS: Final[dict[str, RunConfig]] = {
 
 def write_config(config: RunConfig, path: Path) -> None:
     """Writes the resolved config as YAML."""
+    path.write_text(config_text(config), encoding="utf-8")
+
+
+def config_text(config: RunConfig) -> str:
+    """The resolved config as YAML."""
     # Through JSON-like values only: a tuple would be written as a Python-specific tag.
-    text = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
 
 
 def _plain(value: object) -> object:

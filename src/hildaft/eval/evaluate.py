@@ -34,6 +34,8 @@ class Outcome:
     """Steps taken."""
     stalled: bool
     """Ended without success while the end effector hardly moved over the last ten steps."""
+    robot: str = ""
+    """The robot it was met by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +192,7 @@ def outcome_of(episode: Episode) -> Outcome:
         success=episode.success,
         length=len(episode),
         stalled=not episode.success and float(motion) < STALL_ACTION,
+        robot=episode.robot,
     )
 
 
@@ -277,6 +280,7 @@ def _parse_task(document: Mapping[str, Any], step_limit: int) -> TaskEvaluation:
                 success=bool(outcome["success"]),
                 length=int(outcome["length"]),
                 stalled=bool(outcome["stalled"]),
+                robot=str(outcome.get("robot", "")),
             )
             for outcome in document["outcomes"]
         ),
