@@ -147,7 +147,7 @@ def test_attention_mask_matches_the_original(golden, case):
     keys = torch.cat([mask, valid], 1)
     sizes = [("obs_primary", 256), ("obs_wrist", 64), ("obs_language", 16), ("readout", 1)]
     rule = attention_rule(
-        [size for size in sizes if new or size[0] != "obs_language"],
+        tuple(size for size in sizes if new or size[0] != "obs_language"),
         steps.shape[1],
         language.shape[1],
         correct=model.config.correct_attention,
