@@ -21,4 +21,4 @@ Without a refinement actor nobody steers by the noise, so X1, which ties noise a
 """
 
 TRAINING: Final = TrainingConfig(warmup_updates=15_600, online_transitions=0)
-"""As many gradient steps as the others make in both stages (6,000 and 15,000), all of them offline."""
+"""As many gradient steps as the others make in both stages (600 and 15,000), all of them offline."""
