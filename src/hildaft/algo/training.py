@@ -229,8 +229,8 @@ class Learner:
     def _update_offline(self) -> dict[str, float]:
         rows = self.replay.sample(self.batch_per_task, self._generator, "warmup")
         batch = self._crew.share(rows)
-        metrics = self.dual_actor.update_critics(batch, "warmup")
-        metrics |= self.dual_actor.update_primary(batch, "warmup")
+        critics = self.dual_actor.update_critics(batch, "warmup")
+        metrics = {**critics, **self.dual_actor.update_primary(batch, "warmup")}
         self.warmup_updates += 1
         return metrics
 
