@@ -168,13 +168,13 @@ class Loaded:
         )
         self.version = self.taken = 0
 
-    def train(self, seconds: float) -> float:
-        """Online updates per second, with everything a learner does besides."""
+    def train(self, seconds: float) -> tuple[float, float]:
+        """Online updates per second, and CPU milliseconds of this thread per update, with all a learner does besides."""
         from dataclasses import replace
 
         from safetensors.torch import save as save_safetensors
 
-        begun, updates = time.monotonic(), 0
+        begun, used, updates = time.monotonic(), time.thread_time(), 0
         while time.monotonic() < begun + seconds:
             for _ in range(ROUND):
                 self.updates.online()
@@ -185,7 +185,8 @@ class Loaded:
                 self.taken += 1
             self.version += 1
             self.shelf.publish(save_safetensors(self.updates.actor.weights()), self.version)
-        return updates / (time.monotonic() - begun)
+        cpu_ms = 1e3 * (time.thread_time() - used) / updates
+        return updates / (time.monotonic() - begun), cpu_ms
 
 
 def measure(workers: int, seconds: float, root: Path) -> dict[str, Any]:
@@ -196,7 +197,7 @@ def measure(workers: int, seconds: float, root: Path) -> dict[str, Any]:
     learner = Loaded(root / "learner")
     with learner.server, contextlib.ExitStack() as stack:
         learner.train(min(5.0, seconds / 4))
-        alone = learner.train(seconds)
+        alone, alone_ms = learner.train(seconds)
         folders = [root / f"w{number}" for number in range(workers)]
         processes = [
             stack.enter_context(
@@ -213,7 +214,7 @@ def measure(workers: int, seconds: float, root: Path) -> dict[str, Any]:
             if any(process.poll() is not None for process in processes):
                 raise RuntimeError("a worker ended before it had joined")
             time.sleep(0.1)
-        loaded = learner.train(seconds)
+        loaded, loaded_ms = learner.train(seconds)
         learner.roster.stage = "finished"
         for process in processes:
             if process.wait(120) != 0:
@@ -235,6 +236,8 @@ def measure(workers: int, seconds: float, root: Path) -> dict[str, Any]:
         "updates_per_s_alone": round(alone, 2),
         "updates_per_s_loaded": round(loaded, 2),
         "slow_down": round(alone / loaded, 3),
+        "update_cpu_ms_alone": round(alone_ms, 2),
+        "update_cpu_ms_loaded": round(loaded_ms, 2),
         "worker_hz_min": round(min(one["hz"] for one in found), 3),
         "late_share": round(sum(one["late"] for one in found) / steps, 4),
         "worker_cpu_s": round(sum(one["cpu_s"] for one in found), 1),
@@ -262,6 +265,11 @@ ROWS: Final = (
     ("online updates per second without workers", "updates_per_s_alone"),
     ("online updates per second under load", "updates_per_s_loaded"),
     ("**slow-down of the learner**", "slow_down"),
+    ("CPU of the learner's thread per update without workers (ms)", "update_cpu_ms_alone"),
+    (
+        "CPU of the learner's thread per update under load, with intake and publishing (ms)",
+        "update_cpu_ms_loaded",
+    ),
     ("CPU of the workers on the same cores (s)", "worker_cpu_s"),
     ("slowest worker's rate (Hz)", "worker_hz_min"),
     ("share of late steps", "late_share"),
@@ -274,7 +282,8 @@ def page(document: dict[str, Any]) -> str:
         "# Load",
         "",
         "Workers with cached features and pictures against one learner that trains without pause, all on the same",
-        "cores: the slow-down holds what the workers themselves take of these.",
+        "cores: the slow-down holds what the workers themselves take of these. Updates per second mean something on a",
+        "machine that does nothing else; the thread's CPU time per update does on any.",
         "",
         f"`{document['command']}`  ",
         f"commit {document['commit']}, {document['date']}, {document['machine']}, load average before "
