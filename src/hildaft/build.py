@@ -25,9 +25,11 @@ from hildaft.config import (
 )
 from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
+from hildaft.data.episodes import EpisodeStore
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
+from hildaft.judging import judged, queue_of
 from hildaft.models.backbone import FrozenEncoders, content_hash
 from hildaft.models.selection import embed_commands, load_backbone, load_image_encoder
 from hildaft.robots.bolt_sim.robot import BoltRobot
@@ -36,8 +38,16 @@ from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.runtime.progress import ProgressView
+from hildaft.runtime.recorded import RecordedDemonstrations
 from hildaft.runtime.session import Plan, Session
-from hildaft.seating import ConsoleOptions, seat
+from hildaft.seating import (
+    SeatOptions,
+    Sight,
+    bench_sight,
+    environment_sight,
+    open_device,
+    seat,
+)
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.law import load_law
 from hildaft.teleop.scripted_operator import ScriptedOperator
@@ -56,45 +66,61 @@ def open_run(
     *,
     resume: bool,
     stop: threading.Event,
-    console: ConsoleOptions | None = None,
+    seating: SeatOptions | None = None,
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
-    With `console` a person may sit beside the robot: the run then goes by the clock, and the simulated operator
-    stands in while no hand is on the robot.
+    With `seating` a person may sit beside the robot: the run then goes by the clock. They demonstrate and correct
+    themselves, or the simulated operator does and stands in while no hand is on the robot.
 
     Raises:
-        HilDaftError: the folder exists and `resume` was not asked for, or the reverse.
+        HilDaftError: the folder exists and `resume` was not asked for, or the reverse; the person's device is missing.
     """
     config = resolve_config(config, folder, resume=resume)
-    if console is not None:
+    if seating is not None:
         config = replace(config, real_time=True)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
     station = open_station(config)
+    simulated = seating is None or not seating.has_person
     try:
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
-        if not resume:
-            claim_folder(config, folder)
         with contextlib.ExitStack() as stack:
+            device = None if seating is None else stack.enter_context(open_device(seating))
+            operator = _build_operator(config, station) if simulated else None
+            recorded = find_recorded(config, folder, station.robot.name, encoders)
+            queue = queue_of(config, folder, encoders)
+            if not resume:
+                claim_folder(config, folder)
             terminal = stack.enter_context(ProgressView(config.tasks))
-            operator = _build_operator(config, station)
-            if console is None:
-                robot = SafeRobot(station.robot)
+            if recorded is not None:
+                added = recorded.fill(EpisodeStore(folder / "episodes"))
+                terminal.note(f"{added} demonstrations from {config.recorded}")
+            if seating is None:
+                robot = judged(SafeRobot(station.robot), config, encoders, None)
                 bench = _build_bench(config, folder, robot, encoders, operator, terminal)
-                yield Session(folder, plan_of(config), learner, bench, terminal, stop)
+                yield Session(folder, plan_of(config), learner, bench, terminal, stop, queue)
                 return
-            seated = seat(_require_bolt_robot(station), "policy", console.seat, stop, operator)
+            seated = seat(
+                station.robot,
+                station.sight,
+                "policy",
+                seating,
+                stop,
+                helper=operator,
+                device=device,
+            )
             charts = Charts()
             charts.load(folder)
             view = ConsoleView(terminal, charts)
             stations = {seated.station.name: seated.station}
-            address = stack.enter_context(serve(stations, charts, console.serving))
+            address = stack.enter_context(serve(stations, charts, seating.serving))
             view.note(f"console: {address}")
             person = seated.station.operator
-            bench = _build_bench(config, folder, seated.robot, encoders, operator, view, person)
-            yield Session(folder, plan_of(config), learner, bench, view, stop)
+            robot = judged(seated.robot, config, encoders, person)
+            bench = _build_bench(config, folder, robot, encoders, operator, view, person)
+            yield Session(folder, plan_of(config), learner, bench, view, stop, queue)
     finally:
         station.close()
 
@@ -104,23 +130,23 @@ class Station:
     """A robot, the person beside it, and what opening and closing them takes."""
 
     robot: Robot
+    sight: Sight
+    """What a person in front of it is shown."""
     operator: Callable[[OperatorConfig], SimulatedOperator | ScriptedOperator]
+    """The one who stands in for a person; raises HilDaftError where nobody says how."""
     check: Callable[[], object]
     """Finds out whether it can be used; raises HilDaftError where not."""
     close: Callable[[], None]
 
 
 def open_station(config: RunConfig) -> Station:
-    """The bolt bench, or the Gymnasium environment of the config.
-
-    Raises:
-        HilDaftError: the environment's operator cannot be loaded.
-    """
+    """The bolt bench, or the Gymnasium environment of the config; raises HilDaftError where its frame is mirrored."""
     match config.environment:
         case None:
             bolt = BoltRobot(config.robot)
             return Station(
                 robot=bolt,
+                sight=bench_sight(bolt),
                 operator=lambda given: SimulatedOperator(
                     bolt.scene_state, bolt.action_scale, given
                 ),
@@ -129,13 +155,18 @@ def open_station(config: RunConfig) -> Station:
             )
         case GymConfig() as environment:
             gym_robot = GymRobot(environment)
-            law = load_law(environment.operator)
             scale = environment.action_scale
+
+            def build(given: OperatorConfig) -> ScriptedOperator:
+                law = load_law(environment.operator)
+                return ScriptedOperator(
+                    lambda: law(gym_robot.env, gym_robot.raw_observation, scale), scale, given
+                )
+
             return Station(
                 robot=gym_robot,
-                operator=lambda given: ScriptedOperator(
-                    lambda: law(gym_robot.env, gym_robot.raw_observation, scale), scale, given
-                ),
+                sight=environment_sight(environment),
+                operator=build,
                 check=lambda: report_environment(environment),
                 close=gym_robot.close,
             )
@@ -151,11 +182,22 @@ def report_environment(config: GymConfig) -> None:
             raise HilDaftError(finding.text)
 
 
-def _require_bolt_robot(station: Station) -> BoltRobot:
-    if isinstance(station.robot, BoltRobot):
-        return station.robot
-    msg = "console=True: the bolt bench alone has a seat; leave --console or --env away"
-    raise HilDaftError(msg)
+def find_recorded(
+    config: RunConfig, folder: Path, robot: str | None, encoders: FrozenEncoders
+) -> RecordedDemonstrations | None:
+    """The demonstrations that the run in `folder` still has to take from the config's recordings, if any.
+
+    Raises:
+        HilDaftError: there are too few of them.
+    """
+    wanted = config.training.demonstrations
+    if not config.recorded:
+        return None
+    if (folder / "episodes").is_dir():
+        there = EpisodeStore(folder / "episodes").summaries()
+        if sum(s.source == "demo" for s in there) >= wanted * len(config.tasks):
+            return None
+    return RecordedDemonstrations(Path(config.recorded), config.tasks, wanted, robot, encoders)
 
 
 def _build_operator(config: RunConfig, station: Station) -> SimulatedOperator | ScriptedOperator:
@@ -174,7 +216,7 @@ def _build_bench(
     folder: Path,
     robot: Robot,
     encoders: FrozenEncoders,
-    operator: SimulatedOperator | ScriptedOperator,
+    operator: SimulatedOperator | ScriptedOperator | None,
     view: BenchView,
     person: BrowserOperator | None = None,
 ) -> LocalBench:

@@ -68,11 +68,13 @@ def learner(words: Sequence[str]) -> int:
 
 
 def worker(words: Sequence[str]) -> int:
-    """`hildaft worker --robot A|B --learner HOST:PORT --token-file FILE`."""
+    """`hildaft worker --robot A|B --learner HOST:PORT --token-file FILE [--operator spacemouse]`."""
+    from hildaft.robots.judged import JudgeConfig
+    from hildaft.seating import SeatOptions
 
     @dataclass(frozen=True)
     class WorkerArguments:
-        """Run one robot of the bolt bench for a learner, with the simulated operator beside it."""
+        """Run one robot of the bolt bench for a learner, with the simulated operator or a person beside it."""
 
         robot: Literal["A", "B"] = "A"
         """Variant of the bolt bench."""
@@ -92,6 +94,12 @@ def worker(words: Sequence[str]) -> int:
         """Tasks this robot can do; all of the run's where not given."""
         max_weight_age: float = 300.0
         """Seconds to act on weights that the learner has not confirmed as its newest; then the robot holds."""
+        judge: JudgeConfig = field(default_factory=JudgeConfig)
+        """Who says that a task is done here; as the learner's config says where nothing is given."""
+        console: bool = False
+        """Open the operator's seat in the browser; the robot then goes by the clock. A person as operator opens it
+        too."""
+        seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
 
     from hildaft.build_remote import WorkerOptions, run_worker
     from hildaft.runtime.link.credentials import ClientTls, read_tls, read_token
@@ -112,6 +120,8 @@ def worker(words: Sequence[str]) -> int:
         spool_bytes=int(given.spool_gib * (1 << 30)),
         tasks=given.tasks,
         max_weight_age_s=given.max_weight_age,
+        judge=None if given.judge == JudgeConfig() else given.judge,
+        seating=given.seated if given.console or given.seated.has_person else None,
     )
 
     def say(line: str) -> None:
