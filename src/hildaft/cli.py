@@ -12,7 +12,8 @@ USAGE: Final = """\
 usage: hildaft COMMAND [...]
 
   demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report
-  train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny
+  train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny,
+                     and what ours is compared with: single-actor, bc, hg-dagger, hil-conrft, dsrl
   learner [PRESET]   train on what workers deliver, from other machines too
   worker             run one robot for a learner
   status             show a learner and its workers
@@ -25,6 +26,7 @@ usage: hildaft COMMAND [...]
   doctor             look at this machine; --teleop: devices in the hand; --backbone NAME: load and time it
   check-robot FILE   read a Franka behind a SERL server, send nothing; calibrate measures its workspace box
   export RUN         write a run's episodes as a LeRobotDataset v3.0; import brings one in
+  export-policy RUN  write a run's policy for LeRobot's own evaluation and rollout
   inspect DATASET    counts, lengths, success, action ranges, frames and warnings of a dataset
   convert-pickle F   HIL-SERL and ConRFT demonstrations to safetensors, isolated
   pretrain           make the embedded backbone's weights anew
@@ -59,6 +61,7 @@ COMMANDS: Final = {
     "check-robot": "robot:check_robot",
     "calibrate": "robot:calibrate",
     "export": "datasets:export",
+    "export-policy": "datasets:export_policy",
     "import": "datasets:import_",
     "inspect": "datasets:inspect",
     "convert-pickle": "datasets:convert_pickle",

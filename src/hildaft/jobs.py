@@ -2,14 +2,24 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from safetensors.torch import save_file
+
 from hildaft.algo.checkpoint import read_newest
+from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import published_weights, require_encoders
-from hildaft.build import build_encoders, build_learner, build_policy, open_station, trained_on
+from hildaft.build import (
+    PROPRIO_DIM,
+    build_encoders,
+    build_learner,
+    build_policy,
+    open_station,
+    trained_on,
+)
 from hildaft.config import (
     TASKS,
     RunConfig,
@@ -30,6 +40,7 @@ from hildaft.robots.safety import SafeRobot
 from hildaft.robots.serl_client import SerlClient
 from hildaft.robots.serl_http import SerlConfig, SerlRobot
 from hildaft.runtime.dataset_import import DatasetMapping, ImportResult, import_dataset
+from hildaft.runtime.transition_import import TransitionMapping, import_transitions
 from hildaft.teleop.oracle import oracle_action
 from hildaft.teleop.talk import PHRASES
 from hildaft.types import ActionScale, HilDaftError
@@ -112,26 +123,103 @@ def evaluate_run(
     return "\n".join([*lines, f"  average    {100 * result.success_rate:.1f} %"])
 
 
-def export_run(run: Path, folder: Path) -> ExportResult:
+def export_run(run: Path, folder: Path, *, as_video: bool) -> ExportResult:
     """Writes a run's episodes as a LeRobotDataset; raises HilDaftError."""
     config = read_config(run / "config.yaml")
     scale = ActionScale() if config.environment is None else config.environment.action_scale
     labels = Labels(instructions=config.instructions, phrases=PHRASES, action_scale=scale)
-    return export_dataset(EpisodeStore(run / "episodes"), folder, labels)
+    return export_dataset(EpisodeStore(run / "episodes"), folder, labels, as_video=as_video)
+
+
+ACTION_NAMES = ("dx.vel", "dy.vel", "dz.vel", "droll.vel", "dpitch.vel", "dyaw.vel", "gripper.pos")
+"""Of an exported policy's action. LeRobot's rollout hands on nothing but positions and velocities."""
+
+
+def export_policy(run: Path, folder: Path, image_sizes: Mapping[str, int]) -> list[Path]:
+    """Writes a run's newest policy as the plugin `lerobot_policy_hildaft` reads it; the files written.
+
+    Args:
+        run: run folder.
+        folder: must not exist.
+        image_sizes: side in px of each camera's image, which the encoders bring to their own size.
+
+    Raises:
+        HilDaftError: no such run, no whole checkpoint, or the folder exists or cannot be written.
+    """
+    config = read_config(run / "config.yaml")
+    checkpoint = read_newest(run / "checkpoints")
+    if checkpoint.warning:
+        print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
+    cameras = {
+        f"observation.images.{name}": {"type": "VISUAL", "shape": [3, size, size]}
+        for name, size in image_sizes.items()
+    }
+    state = {"observation.state": {"type": "STATE", "shape": [PROPRIO_DIM]}}
+    policy = {
+        "type": "hildaft",
+        "input_features": {**cameras, **state},
+        "output_features": {"action": {"type": "ACTION", "shape": [len(ACTION_NAMES)]}},
+        "device": "cpu",
+        "run_config": (run / "config.yaml").read_text(encoding="utf-8"),
+        "action_feature_names": list(ACTION_NAMES),
+    }
+    device = {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}}
+    before = [
+        {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
+        {"registry_name": "to_batch_processor", "config": {}},
+        device,
+    ]
+    texts = {
+        "config.json": policy,
+        "policy_preprocessor.json": {"name": "policy_preprocessor", "steps": before},
+        "policy_postprocessor.json": {"name": "policy_postprocessor", "steps": [device]},
+    }
+    try:
+        folder.mkdir(parents=True)
+        for name, content in texts.items():
+            (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        weights = {
+            k: v.detach().cpu().contiguous()
+            for k, v in published_weights(checkpoint.tensors).items()
+        }
+        save_file(weights, folder / "model.safetensors")
+    except FileExistsError as error:
+        msg = f"folder {folder} exists; name another with --out"
+        raise HilDaftError(msg) from error
+    except OSError as error:
+        msg = f"folder {folder}: {error.strerror or error}; name another with --out"
+        raise HilDaftError(msg) from error
+    note = f"{config.preset} policy of {len(config.tasks)} tasks, {checkpoint.step} updates"
+    print(note, file=sys.stderr)
+    return [folder / name for name in (*texts, "model.safetensors")]
 
 
 def import_episodes(
     dataset: Path, folder: Path, mapping: Path | None, environment: Path | None
 ) -> ImportResult:
-    """Adds a LeRobotDataset's episodes to an episode folder; raises HilDaftError."""
+    """Adds a LeRobotDataset's episodes, or converted transitions, to an episode folder; raises HilDaftError."""
     config = RunConfig() if environment is None else with_environment(RunConfig(), environment)
+    advice = "docs/datasets.md says how to write one"
+
+    def encoders() -> DualActorPolicy:
+        return build_policy(config, build_encoders(config))
+
+    if dataset.suffix in (".pkl", ".pickle"):
+        msg = f"dataset {dataset}: a pickle can run any code; make it safe first: `hildaft convert-pickle {dataset}`"
+        raise HilDaftError(msg)
+    if dataset.suffix == ".safetensors":
+        if mapping is None:
+            msg = f"transitions {dataset}: say what they mean with --map FILE; examples/datasets/serl.yaml is one"
+            raise HilDaftError(msg)
+        given = read_yaml(TransitionMapping, mapping, advice)
+        require_name("mapping.task", given.task, config.tasks)
+        return import_transitions(dataset, EpisodeStore(folder), encoders(), given)
     meaning = None
     if mapping is not None:
-        meaning = read_yaml(DatasetMapping, mapping, "docs/datasets.md says how to write one")
+        meaning = read_yaml(DatasetMapping, mapping, advice)
         for task in meaning.tasks.values():
             require_name("mapping.tasks", task, config.tasks)
-    encoders = build_policy(config, build_encoders(config))
-    return import_dataset(dataset, EpisodeStore(folder), encoders, config.tasks, meaning)
+    return import_dataset(dataset, EpisodeStore(folder), encoders(), config.tasks, meaning)
 
 
 def open_serl(file: Path, sink: Callable[[str], None] | None = None) -> SerlRobot:

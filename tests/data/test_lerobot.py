@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ pytest.importorskip("pyarrow")
 from hildaft.data import lerobot_export
 from hildaft.data.lerobot_export import Labels, export_dataset
 from hildaft.data.lerobot_import import decode, iterate_raw
+from hildaft.data.lerobot_video import VideoFrames, VideoWriter
 from hildaft.eval.inspection import inspect_dataset
 
 WRITTEN_BY_LEROBOT = Path(__file__).parents[1] / "fixtures" / "lerobot_0_6_1"
@@ -176,6 +178,76 @@ def test_new_episodes_are_added_to_an_export(store, tmp_path):
     assert (result.episodes, result.added) == (8, 1)
     assert [r.index for r in iterate_raw(tmp_path / "dataset")] == list(range(8))
     assert export_dataset(store, tmp_path / "dataset", LABELS).added == 0
+
+
+def test_an_export_as_video_opens_again_and_goes_on(store, tmp_path):
+    pytest.importorskip("av")
+    folder = tmp_path / "dataset"
+    export_dataset(store, folder, LABELS, as_video=True, max_file_mb=0.004)
+    store.append(make_episode(9))
+    result = export_dataset(store, folder, LABELS, as_video=True, max_file_mb=0.004)
+    assert (result.episodes, result.added) == (8, 1)
+    info = read_info(folder)
+    assert {info.features[name]["dtype"] for name in info.cameras} == {"video"}
+    assert list(folder.glob("videos/*/*/.writing-*")) == []
+    again = EpisodeStore(tmp_path / "again")
+    import_dataset(folder, again, Pixels(), ("pick", "assemble"), None)
+    for index in range(8):
+        one, other = store.read(index), again.read(index)
+        for name in BIT_FOR_BIT:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+        for camera, frames in one.images.items():
+            assert len(frames) == len(other.images[camera])
+            # Noise is the codec's worst case; the mean colour survives.
+            for left, right in zip(frames, other.images[camera], strict=True):
+                off = decode_jpeg(left).mean((0, 1)) - decode_jpeg(right).mean((0, 1))
+                assert np.abs(off).max() < 8
+    with pytest.raises(HilDaftError, match="begun with --video"):
+        export_dataset(store, folder, LABELS)
+
+
+def test_an_import_goes_on_where_it_was_killed_and_adds_nothing_twice(store, tmp_path):
+    folder = tmp_path / "dataset"
+    export_dataset(store, folder, LABELS)
+    for stop in range(1, 8):
+        again = EpisodeStore(tmp_path / f"again-{stop}")
+
+        def dies(count, stop=stop):
+            if count == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            import_dataset(folder, again, Pixels(), ("pick", "assemble"), None, dies)
+        # Killed in the middle of the next line, and after a line whose episode was never written.
+        with (again.folder / "imported.jsonl").open("a") as file:
+            file.write(json.dumps({"episode": "x", "number": stop}) + '\n{"epis')
+        # A dataset that was moved is the same dataset.
+        moved = shutil.copytree(folder, tmp_path / f"moved-{stop}")
+        result = import_dataset(moved, again, Pixels(), ("pick", "assemble"), None)
+        assert (result.episodes, result.present) == (7 - stop, stop)
+        assert [s.seed for s in again.summaries()] == list(range(7))
+    (again.folder / "imported.jsonl").write_text("{}\n")
+    with pytest.raises(HilDaftError, match=r"ledger .* damaged"):
+        import_dataset(folder, again, Pixels(), ("pick",), None)
+
+
+def test_a_long_video_is_imported_in_bounded_memory(tmp_path):
+    pytest.importorskip("av")
+    frames, (height, width) = 400, (96, 128)
+    path = tmp_path / "long.mp4"
+    with VideoWriter(path, height, width, 10) as video:
+        for number in range(frames):
+            video.add(np.full((height, width, 3), number % 200, np.uint8))
+    tracemalloc.start()
+    seen = VideoFrames(path, 0.0, 10.0, frames)
+    values = [int(frame[0, 0, 0]) for frame in seen]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.abs(np.array(values) - np.arange(frames) % 200).max() < 5
+    assert peak < 40 * height * width * 3
+    assert abs(int(seen[7][0, 0, 0]) - 7) < 5
+    with pytest.raises(HilDaftError, match="cut short"):
+        VideoFrames(path, 0.0, 10.0, frames + 1)[frames]
 
 
 def test_a_dataset_of_others_is_left_alone(store, tmp_path):

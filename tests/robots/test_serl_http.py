@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hildaft.commands.robot import calibrate, check_robot
+from hildaft.robots.guard import RobotError
 from hildaft.robots.safety import SafeRobot
-from hildaft.robots.serl_client import RobotError, SerlClient
+from hildaft.robots.serl_client import SerlClient
 from hildaft.robots.serl_http import SerlConfig, SerlRobot
 from hildaft.robots.workspace import Workspace
 from hildaft.types import HilDaftError, Robot

@@ -1,4 +1,4 @@
-"""Datasets in and out: `export`, `import`, `inspect`, `convert-pickle`."""
+"""Datasets in and out: `export`, `export-policy`, `import`, `inspect`, `convert-pickle`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +20,39 @@ def export(words: Sequence[str]) -> int:
         """Run folder."""
         out: Path
         """Folder of the dataset."""
+        video: bool = False
+        """Write the images as H.264 videos, smaller and lossy; without it they stay the JPEG images they are."""
 
     from hildaft.jobs import export_run
 
     given = parse_words(ExportArguments, "export", words)
-    result = export_run(given.run, given.out)
+    result = export_run(given.run, given.out, as_video=given.video)
     print(f"{given.out}: {result.episodes} episodes, {result.frames} frames ({result.added} added)")
+    return 0
+
+
+def export_policy(words: Sequence[str]) -> int:
+    """`hildaft export-policy RUN --out FOLDER`."""
+
+    @dataclass(frozen=True)
+    class ExportPolicyArguments:
+        """Write a run's newest policy for LeRobot's own evaluation and rollout, through our plugin for it."""
+
+        run: tyro.conf.Positional[Path]
+        """Run folder."""
+        out: Path
+        """Folder to make; give it to LeRobot as --policy.path."""
+
+    from hildaft.config import read_config
+    from hildaft.jobs import export_policy as export_newest
+    from hildaft.robots.cameras import IMAGE_SIZE
+
+    given = parse_words(ExportPolicyArguments, "export-policy", words)
+    on_bench = read_config(given.run / "config.yaml").environment is None
+    # The bolt bench's own pictures; everything else gives the policy's size.
+    sizes = {"head": 256, "wrist": 128} if on_bench else {"head": IMAGE_SIZE, "wrist": IMAGE_SIZE}
+    for path in export_newest(given.run, given.out, sizes):
+        print(path)
     return 0
 
 
@@ -34,10 +61,10 @@ def import_(words: Sequence[str]) -> int:
 
     @dataclass(frozen=True)
     class ImportArguments:
-        """Add the episodes of a LeRobotDataset v3.0 to an episode folder, encoded by the frozen networks."""
+        """Add a LeRobotDataset's episodes, or converted transitions, to an episode folder; none is added twice."""
 
         dataset: tyro.conf.Positional[Path]
-        """Folder of the dataset."""
+        """Folder of the dataset, or a .safetensors file that `hildaft convert-pickle` wrote."""
         out: Path
         """Episode folder, made where missing; episodes are added."""
         map: Path | None = None
@@ -50,7 +77,8 @@ def import_(words: Sequence[str]) -> int:
     given = parse_words(ImportArguments, "import", words)
     result = import_episodes(given.dataset, given.out, given.map, given.env)
     print(
-        f"{given.out}: {result.episodes} episodes added, {result.skipped} of other tasks left out,"
+        f"{given.out}: {result.episodes} episodes added, {result.present} were there,"
+        f" {result.skipped} of other tasks left out,"
         f" {100 * result.clipped:.1f} % of steps clipped to the action scale"
     )
     return 0

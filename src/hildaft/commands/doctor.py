@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hildaft.commands.parse import parse_words
+from hildaft.doctor.finding import Finding
 from hildaft.types import HilDaftError
 
 
 def doctor(words: Sequence[str]) -> int:
-    """`hildaft doctor [--teleop] [--backbone X] [--run RUN]`; exit code 1 where something is not ready."""
+    """`hildaft doctor [--teleop] [--backbone X] [--run RUN] [--learner ADDRESS]`; exit code 1 where a line fails."""
 
     @dataclass(frozen=True)
     class DoctorArguments:
@@ -27,6 +28,14 @@ def doctor(words: Sequence[str]) -> int:
         """Load this backbone (octo-tiny, octo-small, octo:FOLDER, ...) and time it at batch 1."""
         run: Path | None = None
         """A trained run: its backbone where none is named, and the spread of its head's actions over w."""
+        learner: str | None = None
+        """HOST:PORT of a learner: its port, whether it answers, and how far its clock is from ours."""
+        certs: Path | None = None
+        """Folder with certificates: their time, keys, CA and, with --learner, host name."""
+        name: str = "status"
+        """With --learner and --certs: whose certificate to show."""
+        token_file: Path | None = None
+        """With --learner: copy of its RUN/token; without it the variable HILDAFT_TOKEN is read."""
         json: bool = False
         """With --backbone or --run: print what was measured as JSON."""
 
@@ -35,16 +44,30 @@ def doctor(words: Sequence[str]) -> int:
         return _teleop(given.seconds, udev=given.udev)
     if given.backbone is not None or given.run is not None:
         return _check_backbone(given.backbone, given.run, as_json=given.json)
+    if given.learner is not None or given.certs is not None:
+        return _link(given.learner, given.certs, given.name, given.token_file)
     return _machine(given.out)
 
 
 def _machine(out: Path) -> int:
     from hildaft.doctor.machine import check_machine
 
-    findings = check_machine(out.resolve())
+    return _print(check_machine(out.resolve()))
+
+
+def _print(findings: list[Finding]) -> int:
     for finding in findings:
         print(finding.line())
     return int(any(finding.level == "fail" for finding in findings))
+
+
+def _link(learner: str | None, certs: Path | None, name: str, token_file: Path | None) -> int:
+    from hildaft.doctor.link import check_certificates, check_link
+
+    if learner is None:
+        assert certs is not None
+        return _print(check_certificates(certs))
+    return _print(check_link(learner, certs, name, token_file))
 
 
 def _teleop(seconds: float, *, udev: bool) -> int:

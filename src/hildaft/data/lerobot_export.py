@@ -5,19 +5,25 @@ the embeddings, which are made anew.
 """
 
 import contextlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
-from PIL import Image
 
 from hildaft.data.episodes import EpisodeStore
+from hildaft.data.lerobot_columns import (
+    COUNTERS,
+    EXTRAS,
+    STATE_NAMES,
+    add_frames,
+    column_of,
+    features_of,
+    final_row,
+)
 from hildaft.data.lerobot_format import (
     ACTION,
-    ACTION_NAMES,
     CHUNK_SIZE,
     DATA,
     EPISODES,
@@ -30,6 +36,7 @@ from hildaft.data.lerobot_format import (
     VERSION,
     pyarrow_library,
     read_episode_table,
+    read_ours,
     write_json,
     write_parquet,
     write_tasks,
@@ -40,25 +47,8 @@ from hildaft.data.lerobot_statistics import (
     gather_moments,
     write_statistics,
 )
+from hildaft.data.lerobot_video import VIDEO, VideoWriter
 from hildaft.types import CONTROL_HZ, ActionScale, Episode, HilDaftError
-
-STATE_NAMES: Final = ("jaw_opening", "jaws_commanded_closed")
-_EXTRAS: Final[dict[str, tuple[str, int]]] = {
-    "next.reward": ("float32", 1),
-    "next.done": ("bool", 1),
-    "next.truncated": ("bool", 1),
-    "next.success": ("bool", 1),
-    "is_intervention": ("bool", 1),
-    "refinement_command": ("string", 1),
-    "spoken_command": ("string", 1),
-    "policy_action": ("float32", 7),
-    "human_action": ("float32", 7),
-    "displacement_m": ("float32", 3),
-    "source": ("string", 1),
-    "policy_version": ("int64", 1),
-}
-"""Columns beyond LeRobot's own. The refinement command is the label of a tweak, the spoken one what was said."""
-_COUNTERS: Final = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +73,16 @@ class ExportResult:
 
 
 def export_dataset(
-    store: EpisodeStore, folder: Path, labels: Labels, *, max_file_mb: float = MAX_FILE_MB
+    store: EpisodeStore,
+    folder: Path,
+    labels: Labels,
+    *,
+    as_video: bool = False,
+    max_file_mb: float = MAX_FILE_MB,
 ) -> ExportResult:
     """Writes the store's episodes into `folder`, going on where an earlier export stopped.
+
+    With `as_video` the images become H.264, smaller and lossy; without it they stay the JPEG bytes they are.
 
     Raises:
         HilDaftError: the folder holds another dataset, the episodes have no images, or the disk is full.
@@ -95,7 +92,7 @@ def export_dataset(
         msg = f"episode folder {store.folder}: it is empty; there is nothing to export"
         raise HilDaftError(msg)
     try:
-        return _Exporter(store, folder, labels, max_file_mb).run()
+        return _Exporter(store, folder, labels, as_video, max_file_mb).run()
     except OSError as error:
         msg = f"dataset {folder}: {error.strerror or error}; free space, then export again: it goes on where it stopped"
         raise HilDaftError(msg) from error
@@ -104,10 +101,15 @@ def export_dataset(
 @final
 class _Exporter:
     def __init__(
-        self, store: EpisodeStore, folder: Path, labels: Labels, max_file_mb: float
+        self,
+        store: EpisodeStore,
+        folder: Path,
+        labels: Labels,
+        as_video: bool,
+        max_file_mb: float,
     ) -> None:
         self._store, self._folder, self._labels = store, folder, labels
-        self._max_bytes = max_file_mb * 1e6
+        self._as_video, self._max_bytes = as_video, max_file_mb * 1e6
         tasks = dict.fromkeys(s.task for s in store.summaries())
         self._tasks = [labels.instructions.get(task, task) for task in tasks]
         self._task_of = {task: index for index, task in enumerate(tasks)}
@@ -133,18 +135,27 @@ class _Exporter:
             # Marks the folder as ours before anything else, so that a killed export can be gone on with.
             write_json(ours, self._ours())
             return set()
+        if bool(read_ours(self._folder).get("video", False)) != self._as_video:
+            was = "without" if self._as_video else "with"
+            msg = f"folder {self._folder}: it was begun {was} --video; go on that way, or name another folder"
+            raise HilDaftError(msg)
         for leftover in self._folder.rglob(".writing-*"):
             leftover.unlink()
         self._rows = read_episode_table(self._folder)
         used = {(r["data/chunk_index"], r["data/file_index"]) for r in self._rows}
-        for pattern in (DATA, FINAL):
-            for path in self._folder.glob(pattern.split("{")[0] + "*/file-*.parquet"):
+        for kind in (
+            "data/*/file-*.parquet",
+            "hildaft/final/*/file-*.parquet",
+            "videos/*/*/file-*.mp4",
+        ):
+            for path in self._folder.glob(kind):
                 place = (int(path.parent.name[-3:]), int(path.stem[-3:]))
                 # A data file whose episodes were never listed: the export was killed in between.
                 if place not in used:
                     path.unlink()
         if self._rows:
-            self._features = dict(_features(self._store.read(self._rows[0]["hildaft/store_index"])))
+            first = self._store.read(self._rows[0]["hildaft/store_index"])
+            self._features = features_of(first, self._as_video)
         return {int(row["hildaft/store_index"]) for row in self._rows}
 
     def _batches(self, wanted: list[int]) -> Any:  # noqa: ANN401 - an iterator of lists of rows
@@ -178,6 +189,7 @@ class _Exporter:
         first = self._rows[-1] if self._rows else None
         frame = int(first["dataset_to_index"]) if first else 0
         episode_index = int(first["episode_index"]) + 1 if first else 0
+        videos: dict[str, VideoWriter] = {}
         with contextlib.ExitStack() as stack:
             writer: Any = None
             while position < len(wanted) and (
@@ -185,6 +197,8 @@ class _Exporter:
             ):
                 episode = self._store.read(wanted[position])
                 self._require_same(episode, wanted[position])
+                if self._as_video and not videos:
+                    videos = self._open_videos(stack, chunk, number)
                 table = self._table(episode, episode_index, frame)
                 if writer is None:
                     writer = stack.enter_context(
@@ -192,8 +206,8 @@ class _Exporter:
                     )
                 writer.write_table(table)
                 row = self._row(episode, wanted[position], episode_index, frame, chunk, number)
-                rows.append(row)
-                finals.append(_final_row(episode, episode_index))
+                rows.append(row | add_frames(videos, episode, chunk, number))
+                finals.append(final_row(episode, episode_index))
                 gather_moments(moments, episode)
                 frame, episode_index, position = (
                     frame + len(episode),
@@ -201,11 +215,34 @@ class _Exporter:
                     position + 1,
                 )
         write_parquet(final_file, pa.Table.from_pylist(finals))
+        for camera in videos:
+            self._video_path(camera, chunk, number).rename(
+                self._folder / VIDEO.format(video_key=camera, chunk_index=chunk, file_index=number)
+            )
         temporary.rename(data)
         return rows, {name: m.to_json() for name, m in moments.items()}, position
 
+    def _open_videos(
+        self, stack: contextlib.ExitStack, chunk: int, number: int
+    ) -> dict[str, VideoWriter]:
+        assert self._features is not None
+        writers: dict[str, VideoWriter] = {}
+        for camera, feature in self._features.items():
+            if feature["dtype"] == "video":
+                height, width = feature["shape"][:2]
+                path = self._video_path(camera, chunk, number)
+                writers[camera] = stack.enter_context(
+                    VideoWriter(path, height, width, int(CONTROL_HZ))
+                )
+        return writers
+
+    def _video_path(self, camera: str, chunk: int, number: int) -> Path:
+        final = VIDEO.format(video_key=camera, chunk_index=chunk, file_index=number)
+        path = self._folder / final
+        return path.with_name(f".writing-{path.name}")
+
     def _require_same(self, episode: Episode, index: int) -> None:
-        found = _features(episode)
+        found = features_of(episode, self._as_video)
         if not episode.images:
             msg = f"episode {index} of {self._store.folder} holds no images; only episodes with images can be exported"
             raise HilDaftError(msg)
@@ -224,7 +261,7 @@ class _Exporter:
         phrases = self._labels.phrases
         columns: dict[str, Any] = {}
         image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        for camera, frames in sorted(episode.images.items()):
+        for camera, frames in [] if self._as_video else sorted(episode.images.items()):
             cells = [{"bytes": data, "path": None} for data in frames[:steps]]
             columns[IMAGE + camera] = pa.array(cells, image)
         reached = np.arange(steps) == steps - 1
@@ -249,10 +286,10 @@ class _Exporter:
             "index": np.arange(frame, frame + steps),
             "task_index": np.full(steps, self._task_of[episode.task]),
         }
-        kinds = {STATE: ("float32", len(STATE_NAMES)), ACTION: ("float32", 7), **_EXTRAS}
-        kinds |= {name: ("float32" if name == "timestamp" else "int64", 1) for name in _COUNTERS}
+        kinds = {STATE: ("float32", len(STATE_NAMES)), ACTION: ("float32", 7), **EXTRAS}
+        kinds |= {name: ("float32" if name == "timestamp" else "int64", 1) for name in COUNTERS}
         for name, (kind, width) in kinds.items():
-            columns[name] = _column(values[name], kind, width)
+            columns[name] = column_of(values[name], kind, width)
         return pa.table(columns)
 
     def _row(
@@ -284,6 +321,7 @@ class _Exporter:
             "translation_m": scale.translation_m,
             "rotation_rad": scale.rotation_rad,
             "phrases": list(self._labels.phrases),
+            "video": self._as_video,
         }
 
     def _finish(self) -> None:
@@ -303,45 +341,8 @@ class _Exporter:
             "data_files_size_in_mb": int(MAX_FILE_MB),
             "video_files_size_in_mb": 200,
             "data_path": DATA,
-            "video_path": None,
+            "video_path": VIDEO if self._as_video else None,
             "robot_type": "hildaft-" + "-".join(robots),
             "splits": {"train": f"0:{len(self._rows)}"},
         }
         write_json(self._folder / "meta" / "info.json", info)
-
-
-def _column(values: Any, kind: str, width: int) -> Any:  # noqa: ANN401 - pyarrow
-    pa = pyarrow_library()
-    types = {
-        "float32": pa.float32(),
-        "int64": pa.int64(),
-        "bool": pa.bool_(),
-        "string": pa.string(),
-    }
-    if width == 1:
-        return pa.array(values, types[kind])
-    flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat, types[kind]), width)
-
-
-def _features(episode: Episode) -> dict[str, dict[str, Any]]:
-    features: dict[str, dict[str, Any]] = {}
-    for camera, frames in sorted(episode.images.items()):
-        with Image.open(io.BytesIO(frames[0])) as image:
-            shape = [image.height, image.width, 3]
-        names = ["height", "width", "channels"]
-        features[IMAGE + camera] = {"dtype": "image", "shape": shape, "names": names}
-    features[STATE] = {"dtype": "float32", "shape": [2], "names": list(STATE_NAMES)}
-    features[ACTION] = {"dtype": "float32", "shape": [7], "names": list(ACTION_NAMES)}
-    for name, (kind, width) in _EXTRAS.items():
-        names = {7: list(ACTION_NAMES), 3: ["x", "y", "z"]}.get(width)
-        features[name] = {"dtype": kind, "shape": [width], "names": names}
-    for name in _COUNTERS:
-        kind = "float32" if name == "timestamp" else "int64"
-        features[name] = {"dtype": kind, "shape": [1], "names": None}
-    return features
-
-
-def _final_row(episode: Episode, episode_index: int) -> dict[str, Any]:
-    images = {IMAGE + camera: frames[-1] for camera, frames in sorted(episode.images.items())}
-    return {"episode_index": episode_index, STATE: episode.proprio[-1].tolist(), **images}

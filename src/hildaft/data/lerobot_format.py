@@ -93,7 +93,7 @@ def read_info(folder: Path) -> DatasetInfo:
             robot_type=str(info.get("robot_type") or "unknown"),
             data_path=str(info["data_path"]),
             video_path=str(info.get("video_path") or ""),
-            ours=_read_ours(folder),
+            ours=read_ours(folder) or None,
         )
     except FileNotFoundError as error:
         msg = f"dataset {folder}: no meta/info.json; give the folder of a LeRobotDataset"
@@ -103,9 +103,10 @@ def read_info(folder: Path) -> DatasetInfo:
         raise HilDaftError(msg) from error
 
 
-def _read_ours(folder: Path) -> Mapping[str, Any] | None:
+def read_ours(folder: Path) -> Mapping[str, Any]:
+    """What our exporter wrote about the dataset; empty in datasets of others."""
     path = folder / OURS
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:  # noqa: ANN401 - a pyarrow table

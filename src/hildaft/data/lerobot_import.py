@@ -1,9 +1,8 @@
 """Reads a LeRobotDataset v3.0 episode by episode in bounded memory; what its columns mean is for the caller to say."""
 
-import importlib
 import io
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ from hildaft.data.lerobot_format import (
     read_table,
     read_tasks,
 )
+from hildaft.data.lerobot_video import VideoFrames
 from hildaft.types import HilDaftError
 
 _BATCH_ROWS: Final = 64
@@ -36,7 +36,7 @@ class RawEpisode:
     columns: Mapping[str, Shaped[np.ndarray, "..."]]
     """Every column but the images, T rows each."""
     images: Mapping[str, Sequence[bytes | UInt8[np.ndarray, "h w 3"]]]
-    """By feature name: encoded images, or decoded frames of a video; T each."""
+    """By feature name: encoded images, or frames of a video that are decoded as they are asked for; T each."""
     meta: Mapping[str, Any]
     """Its row of the episodes table."""
     final_images: Mapping[str, bytes]
@@ -47,8 +47,14 @@ class RawEpisode:
         return int(self.meta["length"])
 
 
-def iterate_raw(folder: Path, skip: int = 0) -> Iterator[RawEpisode]:
-    """The episodes from number `skip` on.
+def iterate_raw(
+    folder: Path, skips: Callable[[RawEpisode], bool] = lambda _: False
+) -> Iterator[RawEpisode]:
+    """The episodes in order, one in memory at a time.
+
+    Args:
+        folder: of the dataset.
+        skips: asked of each episode before one of its images is decoded.
 
     Raises:
         HilDaftError: the dataset is damaged, of another version, or holds videos and PyAV is not installed.
@@ -61,15 +67,15 @@ def iterate_raw(folder: Path, skip: int = 0) -> Iterator[RawEpisode]:
         path = folder / info.data_path.format(chunk_index=chunk, file_index=number)
         finals = _finals(folder, chunk, number)
         for index, table in _episodes_of(path):
-            if index < skip:
-                continue
             if index not in rows or table.num_rows != int(rows[index]["length"]):
                 msg = (
                     f"dataset {folder}: episode {index} has {table.num_rows} rows in {path.name},"
                     " not what the episodes table says; the download is not whole"
                 )
                 raise HilDaftError(msg)
-            yield _raw(info, index, table, rows[index], tasks, finals.get(index, {}))
+            raw = _raw(info, index, table, rows[index], tasks, finals.get(index, {}))
+            if not skips(raw):
+                yield raw
 
 
 def _episodes_of(path: Path) -> Iterator[tuple[int, Any]]:
@@ -143,36 +149,13 @@ def _encoded(folder: Path, cell: Mapping[str, Any]) -> bytes:
     return path.read_bytes()
 
 
-def _video_frames(
-    info: DatasetInfo, name: str, row: Mapping[str, Any], frames: int
-) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """The frames of one episode out of a video that holds many."""
-    try:
-        av: Any = importlib.import_module("av")
-    except ImportError as error:
-        msg = f"dataset {info.folder}: {name} is a video; pip install 'hildaft[video]' to read it"
-        raise HilDaftError(msg) from error
+def _video_frames(info: DatasetInfo, name: str, row: Mapping[str, Any], frames: int) -> VideoFrames:
     path = info.folder / info.video_path.format(
         video_key=name,
         chunk_index=row[f"videos/{name}/chunk_index"],
         file_index=row[f"videos/{name}/file_index"],
     )
-    start = float(row[f"videos/{name}/from_timestamp"]) - 0.5 / info.fps
-    found: list[Any] = []
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            container.seek(max(0, int(start / stream.time_base)), stream=stream)
-            for frame in container.decode(stream):
-                if frame.time >= start:
-                    found.append(frame.to_ndarray(format="rgb24"))
-                if len(found) == frames:
-                    return found
-    except (OSError, av.FFmpegError) as error:
-        msg = f"dataset file {path}: {' '.join(str(error).split())[:200]}"
-        raise HilDaftError(msg) from error
-    msg = f"dataset file {path}: {len(found)} of {frames} frames from {start:.2f} s on; the file is cut short"
-    raise HilDaftError(msg)
+    return VideoFrames(path, float(row[f"videos/{name}/from_timestamp"]), info.fps, frames)
 
 
 def decode(image: bytes | UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

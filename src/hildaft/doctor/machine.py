@@ -16,7 +16,7 @@ from typing import Final
 
 from hildaft.doctor.finding import Finding
 
-PORTS: Final = {8765: "the console", 50051: "the learner", 5000: "a SERL robot server"}
+PORTS: Final = {8765: "the console", 50551: "the learner", 5000: "a SERL robot server"}
 _FREE_GB: Final = 5.0
 _WRITE_MB: Final = 32
 _SLOW_MB_S: Final = 20.0

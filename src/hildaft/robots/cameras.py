@@ -169,14 +169,12 @@ def _library(module: str, package: str, camera: str) -> Any:  # noqa: ANN401 - a
 
 
 def square_view(
-    frame: UInt8[np.ndarray, "h w 3"], config: CameraConfig | None
+    frame: UInt8[np.ndarray, "h w 3"], kept: tuple[int, int, int, int] | None
 ) -> UInt8[np.ndarray, "128 128 3"]:
-    """The part of a frame that the config keeps, at the policy's size."""
+    """The part of a frame that is kept (top, left, height, width; a centred square for None), at the policy's size."""
     height, width = frame.shape[:2]
     side = min(height, width)
-    crop = ((height - side) // 2, (width - side) // 2, side, side)
-    if config is not None and config.crop is not None:
-        crop = config.crop
+    crop = ((height - side) // 2, (width - side) // 2, side, side) if kept is None else kept
     top, left, tall, wide = crop
     cut = Image.fromarray(frame[top : top + tall, left : left + wide])
     return np.asarray(cut.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX))

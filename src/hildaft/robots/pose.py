@@ -82,6 +82,33 @@ def multiply(left: Quaternion, right: Quaternion) -> Quaternion:
     return np.array([*vector, left[3] * right[3] - float(a @ b)])
 
 
+def matrix_of(quaternion: Quaternion) -> Float64[np.ndarray, "3 3"]:
+    """The rotation as a matrix."""
+    x, y, z, w = quaternion
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def to_vector(quaternion: Quaternion) -> Vector:
+    """The rotation vector of a rotation, rad; the inverse of `from_vector`."""
+    return turn_between(np.array([0.0, 0.0, 0.0, 1.0]), quaternion)
+
+
+def to_euler(quaternion: Quaternion) -> Vector:
+    """Extrinsic x, y, z angles, the inverse of `from_euler`; roll is 0 where the pitch is +-90 degrees."""
+    m = matrix_of(quaternion)
+    pitch = math.asin(min(1.0, max(-1.0, -float(m[2, 0]))))
+    if abs(m[2, 0]) > 1.0 - 1e-9:
+        return np.array([0.0, pitch, math.atan2(-float(m[0, 1]), float(m[1, 1]))])
+    roll, yaw = math.atan2(m[2, 1], m[2, 2]), math.atan2(m[1, 0], m[0, 0])
+    return np.array([roll, pitch, yaw])
+
+
 def turn_between(start: Quaternion, end: Quaternion) -> Vector:
     """Rotation vector about base axes that takes one orientation to another, the short way; rad."""
     inverse = start * np.array([-1.0, -1.0, -1.0, 1.0])

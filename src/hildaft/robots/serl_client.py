@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from jaxtyping import Float64
 
+from hildaft.robots.guard import RobotError
 from hildaft.types import HilDaftError
 
 Numbers = Float64[np.ndarray, " n"]
@@ -48,10 +49,6 @@ PARAMETER_RANGES: Final[dict[str, float]] = {
     },
 }
 """Largest value of each impedance parameter; the server clamps larger ones without a word."""
-
-
-class RobotError(HilDaftError):
-    """The arm or its server did not do what was asked; the arm is left holding where it is."""
 
 
 @dataclass(frozen=True, slots=True)

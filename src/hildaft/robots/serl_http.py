@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal, TypeAlias, final
 
 import numpy as np
 from jaxtyping import Float64
 
 from hildaft.robots.cameras import Camera, CameraConfig, square_view
+from hildaft.robots.guard import Bounds, PoseGuard, RobotError
 from hildaft.robots.pose import Pose, QuaternionOrder, from_euler, turn_between
-from hildaft.robots.serl_client import RobotError, SerlClient, ServerState
+from hildaft.robots.serl_client import SerlClient, ServerState
 from hildaft.robots.workspace import Workspace
 from hildaft.types import (
     ACTION_DIM,
-    CONTROL_HZ,
     Action,
     ActionScale,
     HilDaftError,
@@ -140,10 +141,17 @@ class SerlRobot:
         self._jaw_move: Future[None] | None = None
         self._closed = False
         self._by_parts = config.gripper == "none"
-        self._measured: Pose | None = None
-        self._commanded: Pose | None = None
         roll_pitch_yaw = np.array(config.reset_pose[3:])
         self._upright: Final = Pose(np.array(config.reset_pose[:3]), from_euler(roll_pitch_yaw))
+        bounds = Bounds(
+            workspace=config.workspace,
+            upright=self._upright,
+            scale=config.action_scale,
+            leash_m=config.leash_m,
+            jump_m=config.jump_m,
+            jump_rad=config.jump_rad,
+        )
+        self._guard: Final = PoseGuard(config.name, bounds, sleep=sleep)
         self._steps = self._episodes = 0
 
     @property
@@ -159,7 +167,7 @@ class SerlRobot:
     @property
     def commanded(self) -> Pose | None:
         """The last pose sent, None before the first."""
-        return self._commanded
+        return self._guard.commanded
 
     def connect(self) -> list[str]:
         """Reads everything once, moves nothing; what a person should know, line by line.
@@ -185,7 +193,7 @@ class SerlRobot:
                 f" own Euler angles; is it {other!r}? Nothing was moved"
             )
             raise RobotError(msg)
-        self._measured = pose
+        self._guard.measured = pose
         position = ", ".join(f"{value:.3f}" for value in pose.position_m)
         inside = self.config.workspace.contains(pose.position_m)
         notes.append(
@@ -209,14 +217,11 @@ class SerlRobot:
         """
         del task
         config, client = self.config, self._client
-        if self._measured is None:
+        if self._guard.measured is None:
             self.connect()
         self._wait_until_still()
         here = self._look(check_jump=False)
-        if not config.workspace.contains(here.position_m, margin_m=0.05):
-            position = np.round(here.position_m, 3).tolist()
-            msg = f"robot {self.name} is at {position} m, far outside its workspace box; bring it back by hand"
-            raise RobotError(msg)
+        self._guard.require_near()
         client.update_parameters(config.compliant)
         if config.clear_errors_at_reset:
             client.clear_errors()
@@ -226,10 +231,11 @@ class SerlRobot:
         self._sleep(0.5)
         if config.joint_reset_every and self._episodes % config.joint_reset_every == 0:
             client.reset_joints()
-            here = self._look(check_jump=False)
+            self._look(check_jump=False)
         self._episodes += 1
         self._move_jaws(close=False)
-        self._drive(self._start_pose(seed))
+        goal = self._guard.start_pose(seed, config.reset_spread_m)
+        self._guard.drive(goal, self._send, partial(self._look, check_jump=True))
         client.update_parameters(config.compliant)
         self._steps = 0
         return self._observe(self._state())
@@ -244,15 +250,16 @@ class SerlRobot:
         if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
             msg = f"robot {self.name} action={action!r}: {ACTION_DIM} finite numbers are allowed"
             raise HilDaftError(msg)
-        if self._commanded is None or self._measured is None:
+        if self._guard.commanded is None or self._guard.measured is None:
             msg = f"robot {self.name}: call reset first"
             raise HilDaftError(msg)
+        self._guard.wait_turn()
         scale, values = self.config.action_scale, np.clip(action.astype(np.float64), -1.0, 1.0)
-        wanted = self._commanded.moved(
+        wanted = self._guard.commanded.moved(
             values[:3] * scale.translation_m, values[3:6] * scale.rotation_rad
         )
         self._move_jaws(close=bool(action[6] > 0))
-        self._send(self._leashed(wanted))
+        self._send(self._guard.leashed(wanted))
         state = self._state()
         self._accept(state, check_jump=True)
         observation = self._observe(state)
@@ -268,12 +275,12 @@ class SerlRobot:
 
     def stop(self) -> None:
         """Makes the measured pose the commanded one; where the server is away, the arm holds the last one anyway."""
-        if self._commanded is None:
+        if self._guard.commanded is None:
             return
         try:
             pose = Pose.from_wire(self._state().pose, self.config.quaternion)
             self._client.send_pose(pose.to_wire(self.config.quaternion))
-            self._commanded = pose
+            self._guard.commanded = pose
         except HilDaftError:
             return
 
@@ -294,50 +301,14 @@ class SerlRobot:
         self._client.update_parameters(self.config.compliant)
         self._send(here)
         ahead = np.array([self.config.action_scale.translation_m, 0.0, 0.0])
-        self._send(self._leashed(here.moved(ahead, np.zeros(3))))
+        self._send(self._guard.leashed(here.moved(ahead, np.zeros(3))))
         self._move_jaws(close=True)
 
     # Moving.
 
-    def _start_pose(self, seed: int) -> Pose:
-        spread = self.config.reset_spread_m
-        offset = np.random.default_rng(seed).uniform(-spread, spread, 3) * np.array([1.0, 1.0, 0.0])
-        return self.config.workspace.clamp(self._upright.moved(offset, np.zeros(3)), self._upright)
-
-    def _drive(self, goal: Pose) -> None:
-        scale = self.config.action_scale
-        assert self._measured is not None
-        way = max(
-            self._measured.distance_m(goal) / scale.translation_m,
-            self._measured.angle_rad(goal) / scale.rotation_rad,
-        )
-        # Three times the way, and time to settle: an arm that is blocked does not push on for ever.
-        here = self._measured
-        for _ in range(int(3 * way) + 20):
-            assert self._commanded is not None
-            following = self._commanded.towards(goal, scale.translation_m, scale.rotation_rad)
-            self._send(self._leashed(following))
-            self._sleep(1.0 / CONTROL_HZ)
-            here = self._look(check_jump=True)
-            if here.distance_m(goal) < 0.01 and here.angle_rad(goal) < 0.05:
-                return
-        left = here.distance_m(goal)
-        msg = f"robot {self.name}: {left:.3f} m from its start pose and not getting nearer; is it blocked? It holds"
-        raise RobotError(msg)
-
-    def _leashed(self, wanted: Pose) -> Pose:
-        """Inside the workspace, and no further from the measured pose than the leash."""
-        assert self._measured is not None
-        inside = self.config.workspace.clamp(wanted, self._upright)
-        return self._measured.towards(
-            inside,
-            self.config.leash_m + self.config.action_scale.translation_m,
-            4.0 * self.config.action_scale.rotation_rad,
-        )
-
     def _send(self, pose: Pose) -> None:
         self._client.send_pose(pose.to_wire(self.config.quaternion))
-        self._commanded = pose
+        self._guard.commanded = pose
 
     def _move_jaws(self, *, close: bool) -> None:
         """Starts the jaws where they should change and none of their commands is under way."""
@@ -367,17 +338,8 @@ class SerlRobot:
         return self._accept(self._state(), check_jump=check_jump)
 
     def _accept(self, state: ServerState, *, check_jump: bool) -> Pose:
-        pose, before = Pose.from_wire(state.pose, self.config.quaternion), self._measured
-        if check_jump and before is not None:
-            moved, turned = pose.distance_m(before), pose.angle_rad(before)
-            if moved > self.config.jump_m or turned > self.config.jump_rad:
-                msg = (
-                    f"robot {self.name}: its pose jumped by {moved:.3f} m and {turned:.2f} rad in one step;"
-                    f" {self.config.jump_m} m and {self.config.jump_rad} rad are allowed. The arm holds; look at it"
-                )
-                raise RobotError(msg)
-        self._measured = pose
-        return pose
+        pose = Pose.from_wire(state.pose, self.config.quaternion)
+        return self._guard.accept(pose, check_jump=check_jump)
 
     def _wait_until_still(self) -> None:
         for _ in range(50):
@@ -391,7 +353,11 @@ class SerlRobot:
         closed = float(self._closed)
         opening = 1.0 - closed if np.isnan(state.gripper) else float(np.clip(state.gripper, 0, 1))
         images = {
-            name: square_view(camera.read(), self.config.cameras.get(name))
+            name: square_view(camera.read(), self._crop(name))
             for name, camera in self._cameras.items()
         }
         return Observation(images=images, proprio=np.array([opening, closed], dtype=np.float32))
+
+    def _crop(self, name: str) -> tuple[int, int, int, int] | None:
+        camera = self.config.cameras.get(name)
+        return None if camera is None else camera.crop

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
-from hildaft.data.episode_builder import EpisodeBuilder, decode_jpeg
+from hildaft.data.episode_builder import EpisodeBuilder, decode_jpeg, encode_jpeg
 from hildaft.data.episodes import EpisodeStore
+from hildaft.data.import_ledger import ImportLedger, fingerprint
 from hildaft.data.lerobot_format import ACTION, IMAGE, STATE, DatasetInfo, read_info
 from hildaft.data.lerobot_import import RawEpisode, decode, iterate_raw
 from hildaft.robots.gym_config import MOTIONS, GymAction, GymCamera
@@ -47,6 +48,8 @@ class ImportResult:
     episodes: int
     skipped: int
     """Episodes of tasks that the mapping does not name."""
+    present: int
+    """Episodes that an earlier import had added."""
     clipped: float
     """Share of steps with an action beyond the action scale."""
 
@@ -59,7 +62,7 @@ def import_dataset(
     mapping: DatasetMapping | None,
     on_episode: Callable[[int], None] = lambda _: None,
 ) -> ImportResult:
-    """Adds a dataset's episodes to a store, one at a time.
+    """Adds a dataset's episodes to a store, one at a time; an import that was stopped goes on.
 
     Raises:
         HilDaftError: a dataset of others without a mapping, or one that does not fit it.
@@ -74,23 +77,37 @@ def import_dataset(
         raise HilDaftError(msg)
     if mapping is not None:
         _require_fit(info, mapping)
-    added = skipped = clipped = steps = 0
-    for raw in iterate_raw(folder):
-        task = str(raw.meta["hildaft/task"]) if mapping is None else mapping.tasks.get(raw.task, "")
-        if task not in tasks:
-            skipped += 1
-            continue
+    ledger = ImportLedger(store)
+    counts = {"skipped": 0, "present": 0}
+
+    def name_of(raw: RawEpisode) -> str:
+        return fingerprint(raw.task, np.asarray(raw.columns[ACTION]), np.array([raw.index]))
+
+    def task_of(raw: RawEpisode) -> str:
         if mapping is None:
-            episode = _ours(raw, info, encoders, task)
+            return str(raw.meta["hildaft/task"])
+        return mapping.tasks.get(raw.task, "")
+
+    def skips(raw: RawEpisode) -> bool:
+        """Before its images are decoded."""
+        other, there = task_of(raw) not in tasks, name_of(raw) in ledger
+        counts["skipped" if other else "present"] += int(other or there)
+        return other or there
+
+    added = clipped = steps = 0
+    for raw in iterate_raw(folder, skips):
+        if mapping is None:
+            episode = _ours(raw, info, encoders, task_of(raw))
         else:
             actions = map_actions(raw.columns[ACTION].astype(np.float32), mapping)
             clipped += int((np.abs(actions[:, :6]) > 1.0).any(axis=1).sum())
-            episode = _theirs(raw, mapping, encoders, task, np.clip(actions, -1.0, 1.0))
+            bounded = np.clip(actions, -1.0, 1.0)
+            episode = _theirs(raw, mapping, encoders, task_of(raw), bounded)
+        ledger.append(name_of(raw), episode)
         steps += len(episode)
-        store.append(episode)
         added += 1
         on_episode(added)
-    return ImportResult(episodes=added, skipped=skipped, clipped=clipped / max(1, steps))
+    return ImportResult(episodes=added, **counts, clipped=clipped / max(1, steps))
 
 
 def map_actions(
@@ -154,7 +171,7 @@ def _ours(raw: RawEpisode, info: DatasetInfo, encoders: FrozenEncoders, task: st
     numbers = {text: index for index, text in enumerate(info.ours["phrases"])}
     columns, meta = raw.columns, raw.meta
     images = {
-        name.removeprefix(IMAGE): (*(cast(bytes, f) for f in frames), raw.final_images[name])
+        name.removeprefix(IMAGE): (*map(_as_jpeg, frames), raw.final_images[name])
         for name, frames in raw.images.items()
     }
     assert raw.final_state is not None
@@ -196,6 +213,11 @@ def _ours(raw: RawEpisode, info: DatasetInfo, encoders: FrozenEncoders, task: st
         images=images,
         encoder_hash=encoders.encoder_hash,
     )
+
+
+def _as_jpeg(frame: bytes | UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """Stored images as they are; a video's frames are made images again."""
+    return frame if isinstance(frame, bytes) else encode_jpeg(frame)
 
 
 def _theirs(

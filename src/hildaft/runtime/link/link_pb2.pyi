@@ -62,24 +62,28 @@ class NextRequest(_message.Message):
     def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("activity", "task", "seed")
+    __slots__ = ("activity", "task", "seed", "weights")
     class Activity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         WAIT: _ClassVar[Assignment.Activity]
         DEMONSTRATE: _ClassVar[Assignment.Activity]
         ROLLOUT: _ClassVar[Assignment.Activity]
         FINISHED: _ClassVar[Assignment.Activity]
+        EVALUATE: _ClassVar[Assignment.Activity]
     WAIT: Assignment.Activity
     DEMONSTRATE: Assignment.Activity
     ROLLOUT: Assignment.Activity
     FINISHED: Assignment.Activity
+    EVALUATE: Assignment.Activity
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     activity: Assignment.Activity
     task: str
     seed: int
-    def __init__(self, activity: _Optional[_Union[Assignment.Activity, str]] = ..., task: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
+    weights: str
+    def __init__(self, activity: _Optional[_Union[Assignment.Activity, str]] = ..., task: _Optional[str] = ..., seed: _Optional[int] = ..., weights: _Optional[str] = ...) -> None: ...
 
 class InsertRequest(_message.Message):
     __slots__ = ("peer", "sequence", "previous", "episode")
@@ -126,10 +130,12 @@ class ReportReply(_message.Message):
     def __init__(self, weights: _Optional[str] = ...) -> None: ...
 
 class WeightsRequest(_message.Message):
-    __slots__ = ("peer",)
+    __slots__ = ("peer", "held")
     PEER_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     peer: Peer
-    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
+    held: str
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., held: _Optional[str] = ...) -> None: ...
 
 class WeightsReply(_message.Message):
     __slots__ = ("weights", "version", "tensors", "sha256")
@@ -186,7 +192,7 @@ class WorkerStatus(_message.Message):
     def __init__(self, worker: _Optional[str] = ..., robot: _Optional[str] = ..., state: _Optional[str] = ..., tasks: _Optional[_Iterable[str]] = ..., seen_s: _Optional[float] = ..., weights: _Optional[str] = ..., weight_age_s: _Optional[float] = ..., durable_sequence: _Optional[int] = ..., episodes: _Optional[int] = ..., transitions: _Optional[int] = ..., successes: _Optional[int] = ..., gaps: _Optional[int] = ..., pending_episodes: _Optional[int] = ..., pending_bytes: _Optional[int] = ..., achieved_hz: _Optional[float] = ..., late_share: _Optional[float] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("run", "stage", "demonstrations", "warmup_updates", "online_updates", "online_transitions", "wanted_transitions", "weights", "stored_episodes", "refused", "up_s", "workers")
+    __slots__ = ("run", "stage", "demonstrations", "warmup_updates", "online_updates", "online_transitions", "wanted_transitions", "weights", "stored_episodes", "refused", "up_s", "workers", "time_s")
     RUN_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     DEMONSTRATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +205,7 @@ class StatusReply(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     UP_S_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    TIME_S_FIELD_NUMBER: _ClassVar[int]
     run: str
     stage: str
     demonstrations: int
@@ -211,4 +218,5 @@ class StatusReply(_message.Message):
     refused: int
     up_s: float
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
-    def __init__(self, run: _Optional[str] = ..., stage: _Optional[str] = ..., demonstrations: _Optional[int] = ..., warmup_updates: _Optional[int] = ..., online_updates: _Optional[int] = ..., online_transitions: _Optional[int] = ..., wanted_transitions: _Optional[int] = ..., weights: _Optional[str] = ..., stored_episodes: _Optional[int] = ..., refused: _Optional[int] = ..., up_s: _Optional[float] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ...) -> None: ...
+    time_s: float
+    def __init__(self, run: _Optional[str] = ..., stage: _Optional[str] = ..., demonstrations: _Optional[int] = ..., warmup_updates: _Optional[int] = ..., online_updates: _Optional[int] = ..., online_transitions: _Optional[int] = ..., wanted_transitions: _Optional[int] = ..., weights: _Optional[str] = ..., stored_episodes: _Optional[int] = ..., refused: _Optional[int] = ..., up_s: _Optional[float] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., time_s: _Optional[float] = ...) -> None: ...

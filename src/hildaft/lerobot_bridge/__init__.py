@@ -1,0 +1,1 @@
+"""LeRobot's arms and teleoperators as ours, through its abstract protocols alone."""
