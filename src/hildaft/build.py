@@ -27,6 +27,7 @@ from hildaft.config import (
 )
 from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
+from hildaft.console.station import Station as Seat
 from hildaft.data.episodes import EpisodeStore
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.local_bench import BenchView, LocalBench
@@ -84,47 +85,49 @@ def open_run(
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
     station = open_station(config)
-    simulated = seating is None or not seating.has_person
     try:
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
         with contextlib.ExitStack() as stack:
-            device = None if seating is None else stack.enter_context(open_device(seating))
-            operator = _build_operator(config, station) if simulated else None
+            by_hand = seating is not None and seating.has_person
+            operator = None if by_hand else _build_operator(config, station)
+            robot, seated = SafeRobot(station.robot), None
+            if seating is not None:
+                device = stack.enter_context(open_device(seating))
+                seated = seat(
+                    station.robot, station.sight, "policy", seating, stop, operator, device
+                )
+            person = None if seated is None else seated.station.operator
+            robot = judged(seated.robot if seated else robot, config, encoders, person)
             recorded = find_recorded(config, folder, station.robot.name, encoders)
             queue = queue_of(config, folder, encoders)
             if not resume:
                 claim_folder(config, folder)
             terminal = stack.enter_context(ProgressView(config.tasks))
+            view: BenchView = terminal
             if recorded is not None:
-                added = recorded.fill(EpisodeStore(folder / "episodes"))
-                terminal.note(f"{added} demonstrations from {config.recorded}")
-            if seating is None:
-                robot = judged(SafeRobot(station.robot), config, encoders, None)
-                bench = _build_bench(config, folder, robot, encoders, operator, terminal)
-                yield Session(folder, plan_of(config), learner, bench, terminal, stop, queue)
-                return
-            seated = seat(
-                station.robot,
-                station.sight,
-                "policy",
-                seating,
-                stop,
-                helper=operator,
-                device=device,
-            )
-            charts = Charts()
-            charts.load(folder)
-            view = ConsoleView(terminal, charts)
-            stations = {seated.station.name: seated.station}
-            address = stack.enter_context(serve(stations, charts, seating.serving))
-            view.note(f"console: {address}")
-            person = seated.station.operator
-            robot = judged(seated.robot, config, encoders, person)
+                view.note(recorded.fill(EpisodeStore(folder / "episodes")))
+            if seating is not None and seated is not None:
+                view = _open_console(stack, seated.station, seating, folder, terminal)
             bench = _build_bench(config, folder, robot, encoders, operator, view, person)
             yield Session(folder, plan_of(config), learner, bench, view, stop, queue)
     finally:
         station.close()
+
+
+def _open_console(
+    stack: contextlib.ExitStack,
+    station: Seat,
+    seating: SeatOptions,
+    folder: Path,
+    terminal: ProgressView,
+) -> ConsoleView:
+    charts = Charts()
+    charts.load(folder)
+    view = ConsoleView(terminal, charts)
+    address = stack.enter_context(serve({station.name: station}, charts, seating.serving))
+    view.note(f"console: {address}")
+    return view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +223,7 @@ def _build_bench(
     encoders: FrozenEncoders,
     operator: SimulatedOperator | ScriptedOperator | None,
     view: BenchView,
-    person: BrowserOperator | None = None,
+    person: BrowserOperator | None,
 ) -> LocalBench:
     return LocalBench(
         folder,

@@ -78,7 +78,7 @@ def open_learner(
     with ProgressView(config.tasks) as view:
         run = TrainingRun(folder, learner, view, stop, queue)
         if recorded is not None:
-            view.note(f"{recorded.fill(run.store)} demonstrations from {config.recorded}")
+            view.note(recorded.fill(run.store))
         terms = Terms(
             run=_run_name(folder),
             tasks=config.tasks,

@@ -126,7 +126,6 @@ def seat(
     mode: Mode,
     options: SeatOptions,
     stop: threading.Event,
-    *,
     helper: Operator | None = None,
     device: Device | None = None,
 ) -> Seated:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -106,10 +107,8 @@ def worker(words: Sequence[str]) -> int:
 
     given = parse_words(WorkerArguments, "worker", words)
     name = given.name or f"{socket.gethostname().partition('.')[0]}-{given.robot}"
-    for option, value in (("spool-gib", given.spool_gib), ("max-weight-age", given.max_weight_age)):
-        if not 0 < value < 1e9:
-            msg = f"--{option} {value}: a positive number is allowed"
-            raise HilDaftError(msg)
+    _require_positive("spool-gib", given.spool_gib)
+    _require_positive("max-weight-age", given.max_weight_age)
     options = WorkerOptions(
         robot=given.robot,
         learner=given.learner,
@@ -123,13 +122,20 @@ def worker(words: Sequence[str]) -> int:
         judge=None if given.judge == JudgeConfig() else given.judge,
         seating=given.seated if given.console or given.seated.has_person else None,
     )
-
-    def say(line: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
-
+    say = partial(_say_as, name)
     finished = run_worker(options, say=say, stop=_stop_on_signals())
     say("finished, everything is delivered" if finished else "stopped; start again to go on")
     return 0 if finished else 130
+
+
+def _say_as(name: str, line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
+
+
+def _require_positive(option: str, value: float) -> None:
+    if not 0 < value < 1e9:
+        msg = f"--{option} {value}: a positive number is allowed"
+        raise HilDaftError(msg)
 
 
 def status(words: Sequence[str]) -> int:

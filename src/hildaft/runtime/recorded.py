@@ -53,8 +53,8 @@ class RecordedDemonstrations:
                 raise HilDaftError(msg)
             self._indices[task] = fit[:wanted]
 
-    def fill(self, store: EpisodeStore) -> int:
-        """Puts them into a run's store, task by task; what an earlier call has put there stays. Returns how many.
+    def fill(self, store: EpisodeStore) -> str:
+        """Puts them into a run's store, task by task; what an earlier call has put there stays. Returns what it did.
 
         Those of other encoders are encoded anew from their stored images.
 
@@ -70,4 +70,4 @@ class RecordedDemonstrations:
                     episode = encode_episode(episode, self._encoders)
                 store.append(episode)
                 added += 1
-        return added
+        return f"{added} demonstrations taken from {self._store.folder.parent}"

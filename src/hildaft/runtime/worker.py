@@ -33,6 +33,8 @@ MAX_WEIGHT_AGE_S: Final = 300.0
 DEMONSTRATION_TRIES: Final = 12
 """Failed demonstrations in a row before the worker gives up."""
 _WAIT_S: Final = 0.2
+_DELIVERY_S: Final = 3.0
+"""How long a person's demonstration is waited for to reach the learner."""
 
 
 @runtime_checkable
@@ -138,6 +140,9 @@ class Worker:
                     return link.drain(600.0)
                 case pb.Assignment.DEMONSTRATE:
                     self._demonstrate(assignment.task, assignment.seed)
+                    if self._companion.keys is not None:
+                        # A person is not asked for a demonstration that the learner is about to have.
+                        link.drain(_DELIVERY_S)
                 case pb.Assignment.ROLLOUT if following.refresh():
                     self._roll_out(following, assignment.task, assignment.seed)
                 case _:
