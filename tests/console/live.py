@@ -124,7 +124,7 @@ class Live:
 
 
 @contextmanager
-def live_console(*, hz=CONTROL_HZ, device=None, frame=None, **config):
+def live_console(*, hz=CONTROL_HZ, device=None, frame=None, ears=None, **config):
     """A policy acts at the control rate, episode after episode, until the end of the block."""
     frame = frame or OperatorFrame()
     robot, feed, stop, charts = EndlessRobot(), Feed(), threading.Event(), Charts()
@@ -170,7 +170,7 @@ def live_console(*, hz=CONTROL_HZ, device=None, frame=None, **config):
             seed += 1
 
     loop = threading.Thread(target=run, name="robot")
-    with serve({"spot": station}, charts, ServingConfig(port=0), token=TOKEN) as address:
+    with serve({"spot": station}, charts, ServingConfig(port=0), TOKEN, ears) as address:
         loop.start()
         live = Live(address, robot, station, episodes, charts, stop)
         try:

@@ -2,6 +2,7 @@
 
 import { drawChart } from "./charts.js";
 import { Hand, Talk } from "./hand.js";
+import { Microphone } from "./microphone.js";
 import { Pictures } from "./pictures.js";
 
 const VERSION = 1;
@@ -9,7 +10,7 @@ const LOST_MS = 1000;
 const $ = id => document.getElementById(id);
 const pictures = new Pictures({ head: $("head"), wrist: $("wrist") });
 const names = ["forward", "left", "up", "roll", "tip", "turn"];
-let socket, state = {}, heardAt = 0, preview = null, review = null, charts = null;
+let socket, state = {}, heardAt = 0, preview = null, spoken = "", review = null, charts = null, voice = "";
 
 // The link.
 
@@ -41,7 +42,8 @@ function receive(message) {
   known[message.type]?.(message);
 }
 
-function greet({ version, robots }) {
+function greet({ version, robots, voice: missing }) {
+  voice = missing;
   if (version !== VERSION) toast("The server is newer than this page: reload it.");
   $("robots").replaceChildren();
   if (robots.length < 2) return;
@@ -261,10 +263,12 @@ document.addEventListener("keydown", event => {
   if (mine) { event.preventDefault(); return; }
   if (event.repeat) return;
   if (event.code === "KeyG") grip();
+  else if (event.code === "KeyT") speak();
+  else if (event.code === "Enter" && spoken) { event.preventDefault(); confirmSpoken(); }
   else if (PRESS[event.code]) press(PRESS[event.code]);
   else if (event.code in SPEEDS) document.querySelectorAll("[name=speed]")[SPEEDS[event.code]].click();
 });
-document.addEventListener("keyup", event => { hand.keyup(event); talk.keyup(event); });
+document.addEventListener("keyup", event => { hand.keyup(event); talk.keyup(event); if (event.code === "KeyT") microphone.up(); });
 
 // Buttons are held like keys: by finger, mouse, or Space and Enter when focused.
 function holdable(button, down, up) {
@@ -303,28 +307,67 @@ $("words").onsubmit = event => {
 };
 function forget() {
   preview = null;
+  spoken = "";
   clearTimeout(typing);
   $("heard").className = "";
   setHtml("heard", "Several at once combine. <kbd>/</kbd> starts typing.");
   $("talk").classList.remove("asks");
 }
-function showHeard({ text, said, words, command, acted }) {
+function showHeard({ text, said, words, command, acted, spoken: heard }) {
+  if (heard) $("speak").className = "";
+  if (heard && !text) { forget(); $("heard").textContent = "Nothing was heard. Hold the button while you speak."; return; }
   const asks = said === null;
+  spoken = heard && !asks ? text : "";
   $("talk").classList.toggle("asks", asks);
   $("heard").className = asks ? "ask" : "";
   if (asks) $("heard").textContent = `“${text}”: which way do you mean? Press one of the six, or say it otherwise.`;
   else {
     const meaning = document.createElement("b");
     meaning.textContent = said.some(Boolean) ? words : "nothing to change";
-    $("heard").replaceChildren(acted ? "said: " : "would say: ", meaning, acted ? "" : " (Enter)");
+    $("heard").replaceChildren(acted ? "said: " : heard ? `heard “${text}”: ` : "would say: ", meaning);
+    if (spoken) $("heard").append(" ", confirmButton());
+    else if (!acted) $("heard").append(" (Enter)");
   }
   preview = asks || acted ? null : { command, words };
   if (acted) { $("text").value = ""; $("text").blur(); }
   showTalk();
 }
 
+// Spoken words act only when they are confirmed.
+function confirmButton() {
+  const button = Object.assign(document.createElement("button"), { id: "confirm", type: "button", onclick: confirmSpoken });
+  button.innerHTML = "<b>Say it</b><kbd>Enter</kbd>";
+  return button;
+}
+function confirmSpoken() {
+  const text = spoken;
+  spoken = "";
+  if (text) send({ type: "text", text, act: true });
+}
+
+const microphone = new Microphone({
+  send,
+  sendSound: sound => { if (socket?.readyState === WebSocket.OPEN) socket.send(sound); },
+  show: (doing, trouble) => {
+    $("speak").className = doing;
+    if (doing) forget();
+    if (doing) $("heard").textContent = doing === "listening" ? "Listening. Let go when you are done." : "One moment.";
+    if (trouble) $("heard").textContent = trouble;
+  },
+});
+function speak() {
+  if (voice) { $("heard").textContent = voice; return; }
+  if (state.in_control) microphone.down();
+}
+$("speak").addEventListener("pointerdown", event => { $("speak").setPointerCapture?.(event.pointerId); speak(); });
+for (const name of ["pointerup", "pointercancel", "lostpointercapture", "blur", "keyup"]) $("speak").addEventListener(name, () => microphone.up());
+$("speak").addEventListener("keydown", event => { if (event.code === "Space" && !event.repeat) { event.preventDefault(); speak(); } });
+$("speak").addEventListener("contextmenu", event => event.preventDefault());
+
 let toasting;
 function toast(text) {
+  // What was refused may be what was said.
+  if ($("speak").className) { $("speak").className = ""; $("heard").textContent = text; }
   $("toast").textContent = text;
   $("toast").hidden = false;
   clearTimeout(toasting);
