@@ -124,7 +124,7 @@ class Live:
 
 
 @contextmanager
-def live_console(*, hz=CONTROL_HZ, device=None, frame=None, ears=None, **config):
+def live_console(*, hz=CONTROL_HZ, device=None, frame=None, ears=None, policy=None, **config):
     """A policy acts at the control rate, episode after episode, until the end of the block."""
     frame = frame or OperatorFrame()
     robot, feed, stop, charts = EndlessRobot(), Feed(), threading.Event(), Charts()
@@ -155,7 +155,7 @@ def live_console(*, hz=CONTROL_HZ, device=None, frame=None, ears=None, **config)
         while not stop.is_set():
             episode = run_episode(
                 watched,
-                ObedientPolicy(),
+                policy or ObedientPolicy(),
                 operator,
                 "reach",
                 seed,

@@ -281,7 +281,8 @@ class _Person:
 
     async def _show_pictures(self) -> None:
         # A slow page gets the newest frame next, not the ones it missed.
-        frame, jpegs = self._station.feed.jpegs()
+        # In a thread: the hand's messages must not wait for the encoder.
+        frame, jpegs = await asyncio.to_thread(self._station.feed.jpegs)
         if frame.number == self._shown:
             return
         self._shown = frame.number
