@@ -103,6 +103,7 @@ class Station:
             "control": "replay" if review is not None else operator.control,
             "paused": operator.paused,
             "asks": operator.asks,
+            "aside": operator.aside,
             "in_control": self._occupant is person,
             "taken": self.is_taken,
             "task": frame.task,

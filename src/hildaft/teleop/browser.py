@@ -108,6 +108,8 @@ class BrowserOperator:
         self._demonstrating = False
         self.asks = False
         """Whether the person is asked if the task is done."""
+        self.aside = False
+        """Whether the person has no part in what happens now."""
         self.helper_on = True
         """Whether the stand-in may act."""
         self._forget_hand()
@@ -262,7 +264,7 @@ class BrowserOperator:
         if self.device is not None:
             self.device.begin("", 0)
         with self._changed:
-            self._demonstrating = demonstrating
+            self._demonstrating, self.aside = demonstrating, False
             self._command, self._talk_left, self._keeps_talking = NULL_COMMAND, 0, False
             self._mark = "stop" if self._mark == "stop" else None
             self._closes = None
@@ -271,7 +273,7 @@ class BrowserOperator:
     def stand_aside(self, control: Control) -> None:
         """The person has no part in what comes; says who moves the robot instead."""
         with self._changed:
-            self._demonstrating = False
+            self._demonstrating, self.aside = False, True
             self._forget_hand()
             self._control = control
 

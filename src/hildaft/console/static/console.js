@@ -80,6 +80,10 @@ function hint() {
   if (state.control === "replay") return "Look at your demonstration, then keep or discard it.";
   if (!state.in_control) return state.taken ? "Somebody else is in control. You are watching." : "Nobody is in control. Take control to drive or talk.";
   if (state.asks) return "Is the task done? <kbd>Y</kbd> yes, <kbd>N</kbd> not yet. No answer is a yes.";
+  if (state.aside && state.control === "helper") return "The simulated operator demonstrates. Watch: after the demonstrations and the warm-up it is your turn.";
+  if (state.aside && state.control === "policy") return "The policy is evaluated: nobody helps it. Your turn comes afterwards.";
+  if (state.aside && charts?.stage === "warm-up") return "The networks learn from the demonstrations. The robot stands still; there is nothing to do until it moves.";
+  if (state.aside) return "The robot stands still between two episodes.";
   if (state.paused) return "Paused: the robot stands still. <kbd>P</kbd> goes on.";
   if (state.device?.fault && state.device.hand === "held") return `${escape(state.device.fault)}. The robot is held until it is back and at rest. Drive here, or go on without it with <kbd>H</kbd>.`;
   if (state.control === "human") return `The robot follows ${state.device?.hand === "human" ? escape(state.device.name) : "your hand"}. Let go and it stops.`;
@@ -94,7 +98,8 @@ function show(next) {
   document.body.dataset.control = state.control;
   document.body.classList.toggle("seated", state.in_control);
   hand.enabled = state.in_control;
-  $("control").textContent = state.asks ? "DONE?" : state.control === "human" && !state.in_control ? "A PERSON DRIVES" : TITLES[state.control];
+  const warms = state.aside && state.control === "hold" && charts?.stage === "warm-up";
+  $("control").textContent = state.asks ? "DONE?" : warms ? "WARM-UP" : state.control === "human" && !state.in_control ? "A PERSON DRIVES" : TITLES[state.control];
   setHtml("hint", hint());
   $("count").textContent = state.note || (state.episode ? `episode ${state.episode}` : "");
   $("mode").textContent = `robot ${state.robot} · ${state.mode}`;
