@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from hildaft.algo.actors import Actors
+from hildaft.algo.crew import Crew
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner
@@ -28,7 +29,6 @@ from hildaft.config import (
 from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
 from hildaft.console.station import Station as Seat
-from hildaft.data.episodes import EpisodeStore
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
@@ -40,9 +40,12 @@ from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.runtime.channel import InProcessChannel
+from hildaft.runtime.demonstrations import take_demonstrations
+from hildaft.runtime.encoding import encode_episode
 from hildaft.runtime.progress import ProgressView
-from hildaft.runtime.recorded import RecordedDemonstrations
 from hildaft.runtime.session import Plan, Session
+from hildaft.runtime.training_run import TrainingRun
 from hildaft.seating import (
     SeatOptions,
     Sight,
@@ -53,8 +56,9 @@ from hildaft.seating import (
 )
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.law import load_law
+from hildaft.teleop.person import OperatorConfig
 from hildaft.teleop.scripted_operator import ScriptedOperator
-from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
+from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import PHRASES
 from hildaft.types import HilDaftError, Robot
 
@@ -70,14 +74,17 @@ def open_run(
     resume: bool,
     stop: threading.Event,
     seating: SeatOptions | None = None,
+    demonstrations: Path | None = None,
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
     With `seating` a person may sit beside the robot: the run then goes by the clock. They demonstrate and correct
-    themselves, or the simulated operator does and stands in while no hand is on the robot.
+    themselves, or the simulated operator does and stands in while no hand is on the robot. With `demonstrations` a new
+    run starts from those of another run, or of `hildaft record`.
 
     Raises:
-        HilDaftError: the folder exists and `resume` was not asked for, or the reverse; the person's device is missing.
+        HilDaftError: the demonstrations do not fit, the folder exists and `resume` was not asked for, or the reverse;
+            the person's device is missing.
     """
     config = resolve_config(config, folder, resume=resume)
     if seating is not None:
@@ -99,18 +106,19 @@ def open_run(
                 )
             person = None if seated is None else seated.station.operator
             robot = judged(seated.robot if seated else robot, config, encoders, person)
-            recorded = find_recorded(config, folder, station.robot.name, encoders)
             queue = queue_of(config, folder, encoders)
             if not resume:
-                claim_folder(config, folder)
+                name = station.robot.name
+                fill = _demonstrations_from(demonstrations, config, folder, name, encoders)
+                claim_folder(config, folder, fill)
             terminal = stack.enter_context(ProgressView(config.tasks))
             view: BenchView = terminal
-            if recorded is not None:
-                view.note(recorded.fill(EpisodeStore(folder / "episodes")))
             if seating is not None and seated is not None:
                 view = _open_console(stack, seated.station, seating, folder, terminal)
-            bench = _build_bench(config, folder, robot, encoders, operator, view, person)
-            yield Session(folder, plan_of(config), learner, bench, view, stop, queue)
+            run = TrainingRun(folder, learner, view, stop, queue)
+            channel = InProcessChannel(run.store)
+            bench = _build_bench(config, folder, robot, encoders, operator, channel, view, person)
+            yield Session(run, plan_of(config), channel, bench, view, stop)
     finally:
         station.close()
 
@@ -128,6 +136,26 @@ def _open_console(
     address = stack.enter_context(serve({station.name: station}, charts, seating.serving))
     view.note(f"console: {address}")
     return view
+
+
+def _demonstrations_from(
+    source: Path | None, config: RunConfig, folder: Path, robot: str, encoders: FrozenEncoders
+) -> Callable[[], None]:
+    """What puts the demonstrations of another run into a new folder; nothing where there is no other run."""
+
+    def fill() -> None:
+        if source is not None:
+            take_demonstrations(
+                source,
+                folder,
+                tasks=config.tasks,
+                wanted=config.training.demonstrations,
+                robot=robot,
+                encoder_hash=encoders.hash,
+                encode=lambda episode: encode_episode(episode, encoders),
+            )
+
+    return fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,24 +215,6 @@ def report_environment(config: GymConfig) -> None:
             raise HilDaftError(finding.text)
 
 
-def find_recorded(
-    config: RunConfig, folder: Path, robot: str | None, encoders: FrozenEncoders
-) -> RecordedDemonstrations | None:
-    """The demonstrations that the run in `folder` still has to take from the config's recordings, if any.
-
-    Raises:
-        HilDaftError: there are too few of them.
-    """
-    wanted = config.training.demonstrations
-    if not config.recorded:
-        return None
-    if (folder / "episodes").is_dir():
-        there = EpisodeStore(folder / "episodes").summaries()
-        if sum(s.source == "demo" for s in there) >= wanted * len(config.tasks):
-            return None
-    return RecordedDemonstrations(Path(config.recorded), config.tasks, wanted, robot, encoders)
-
-
 def _build_operator(config: RunConfig, station: Station) -> SimulatedOperator | ScriptedOperator:
     return station.operator(
         replace(
@@ -222,6 +232,7 @@ def _build_bench(
     robot: Robot,
     encoders: FrozenEncoders,
     operator: SimulatedOperator | ScriptedOperator | None,
+    channel: InProcessChannel,
     view: BenchView,
     person: BrowserOperator | None,
 ) -> LocalBench:
@@ -230,8 +241,8 @@ def _build_bench(
         robot,
         build_policy(config, encoders),
         operator,
+        channel,
         view,
-        config.evaluation,
         preset=config.preset,
         seed=config.seed,
         tasks=config.tasks,
@@ -267,15 +278,24 @@ def resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfi
     return config
 
 
-def claim_folder(config: RunConfig, folder: Path) -> None:
-    """Makes a run folder with its config and provenance; raises HilDaftError where it cannot be written."""
+def claim_folder(config: RunConfig, folder: Path, fill: Callable[[], None] = lambda: None) -> None:
+    """Makes a run folder with its config and provenance; raises HilDaftError where it cannot be written.
+
+    `fill` brings in what the run starts from; before that has worked there is no config, and nothing to resume.
+    """
     try:
         folder.mkdir(parents=True)
+        fill()
         write_config(config, folder / "config.yaml")
         _record_provenance(folder)
     except OSError as error:
         msg = f"run folder {folder}: {error.strerror or error}; name a folder that can be written with --out"
         raise HilDaftError(msg) from error
+    except HilDaftError:
+        # What the run was to start from does not fit: the name is free again.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _record_provenance(folder: Path) -> None:
@@ -302,8 +322,15 @@ def build_encoders(config: RunConfig) -> FrozenEncoders:
     return FrozenEncoders(backbone, load_image_encoder(config.encoders), config.instructions)
 
 
-def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
-    """Networks, replay buffer and counters of a new run."""
+def build_learner(config: RunConfig, encoders: FrozenEncoders, crew: Crew | None = None) -> Learner:
+    """Networks, replay buffer and counters of a new run; with a crew, this process's.
+
+    Raises:
+        HilDaftError: the method is not one that several processes can share.
+    """
+    if crew is not None and crew.size > 1 and config.dsrl.variant != "off":
+        msg = f"dsrl.variant={config.dsrl.variant!r}: DSRL trains in one process; start without torchrun"
+        raise HilDaftError(msg)
     dims, tasks = _dims(encoders), config.tasks
     names = ("all",) if config.pool_tasks else tasks
     replay = Replay(
@@ -316,7 +343,7 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
         pooled=config.pool_tasks,
     )
     table = embed_commands(PHRASES, config.encoders)
-    agent = DualActor(config.method, names, dims, table, seed=config.seed)
+    agent = DualActor(config.method, names, dims, table, seed=config.seed, crew=crew)
     return Learner(
         config.training,
         agent if config.dsrl.variant == "off" else Dsrl(config.dsrl, agent, dims, config.seed),
@@ -324,6 +351,7 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
         len(names),
         seed=config.seed,
         encoder_hash=trained_on(config, encoders),
+        crew=crew,
     )
 
 

@@ -19,7 +19,7 @@ from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.models.selection import EncoderConfig, check_backbone
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.judged import JudgeConfig
-from hildaft.teleop.simulated_operator import OperatorConfig
+from hildaft.teleop.person import OperatorConfig
 from hildaft.types import HilDaftError
 
 TASKS: Final = ("upright", "pick", "assemble")
@@ -71,8 +71,6 @@ class RunConfig:
     """The encoders beside it."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     """Who says that a task is done."""
-    recorded: str = ""
-    """Folder of `hildaft record` or of a run whose demonstrations are taken instead of new ones; none where empty."""
     real_time: bool = False
     """Act at 10 Hz by the clock instead of as fast as the simulator runs."""
     operator: OperatorConfig = field(default_factory=OperatorConfig)
@@ -170,9 +168,13 @@ PRESETS: Final[dict[str, RunConfig]] = {
 
 def write_config(config: RunConfig, path: Path) -> None:
     """Writes the resolved config as YAML."""
+    path.write_text(config_text(config), encoding="utf-8")
+
+
+def config_text(config: RunConfig) -> str:
+    """The resolved config as YAML."""
     # Through JSON-like values only: a tuple would be written as a Python-specific tag.
-    text = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
 
 
 def _plain(value: object) -> object:
