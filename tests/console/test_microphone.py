@@ -42,11 +42,16 @@ def test_spoken_words_are_shown_and_act_only_when_confirmed(listening_page):
         page = listening_page()
         page.goto(live.address)
         page.wait_for_selector("body.seated")
-        page.keyboard.down("t")
-        page.wait_for_selector("#speak.listening")
-        page.wait_for_timeout(2200)
-        page.keyboard.up("t")
-        page.wait_for_selector("#confirm", timeout=60_000)
+        # A machine that drops sound is told again, as a person would.
+        for _ in range(4):
+            page.keyboard.down("t")
+            page.wait_for_selector("#speak.listening")
+            page.wait_for_timeout(2200)
+            page.keyboard.up("t")
+            page.wait_for_selector("#speak:not(.listening, .thinking)", timeout=60_000)
+            if page.query_selector("#confirm"):
+                break
+            print(page.inner_text("#heard"))
         assert page.inner_text("#heard b") == "move left"
         assert "move to the left" in page.inner_text("#heard")
         # Shown, not done.
