@@ -28,9 +28,11 @@ from hildaft.config import (
 )
 from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
+from hildaft.console.station import Station as Seat
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
+from hildaft.judging import judged, queue_of
 from hildaft.models.backbone import FrozenEncoders, content_hash
 from hildaft.models.selection import embed_commands, load_backbone, load_image_encoder
 from hildaft.robots.bolt_sim.robot import BoltRobot
@@ -40,10 +42,18 @@ from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.runtime.channel import InProcessChannel
 from hildaft.runtime.demonstrations import take_demonstrations
+from hildaft.runtime.encoding import encode_episode
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
 from hildaft.runtime.training_run import TrainingRun
-from hildaft.seating import ConsoleOptions, seat
+from hildaft.seating import (
+    SeatOptions,
+    Sight,
+    bench_sight,
+    environment_sight,
+    open_device,
+    seat,
+)
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.law import load_law
 from hildaft.teleop.person import OperatorConfig
@@ -63,19 +73,21 @@ def open_run(
     *,
     resume: bool,
     stop: threading.Event,
-    console: ConsoleOptions | None = None,
+    seating: SeatOptions | None = None,
     demonstrations: Path | None = None,
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
-    With `console` a person may sit beside the robot: the run then goes by the clock, and the simulated operator
-    stands in while no hand is on the robot. With `demonstrations` a new run starts from those of another run.
+    With `seating` a person may sit beside the robot: the run then goes by the clock. They demonstrate and correct
+    themselves, or the simulated operator does and stands in while no hand is on the robot. With `demonstrations` a new
+    run starts from those of another run, or of `hildaft record`.
 
     Raises:
-        HilDaftError: the demonstrations do not fit, the folder exists and `resume` was not asked for, or the reverse.
+        HilDaftError: the demonstrations do not fit, the folder exists and `resume` was not asked for, or the reverse;
+            the person's device is missing.
     """
     config = resolve_config(config, folder, resume=resume)
-    if console is not None:
+    if seating is not None:
         config = replace(config, real_time=True)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
@@ -83,40 +95,51 @@ def open_run(
     try:
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
-        if not resume:
-            robot = station.robot.name
-            fill = _demonstrations_from(demonstrations, config, folder, robot, encoders.hash)
-            claim_folder(config, folder, fill)
         with contextlib.ExitStack() as stack:
+            by_hand = seating is not None and seating.has_person
+            operator = None if by_hand else _build_operator(config, station)
+            robot, seated = SafeRobot(station.robot), None
+            if seating is not None:
+                device = stack.enter_context(open_device(seating))
+                seated = seat(
+                    station.robot, station.sight, "policy", seating, stop, operator, device
+                )
+            person = None if seated is None else seated.station.operator
+            robot = judged(seated.robot if seated else robot, config, encoders, person)
+            queue = queue_of(config, folder, encoders)
+            if not resume:
+                name = station.robot.name
+                fill = _demonstrations_from(demonstrations, config, folder, name, encoders)
+                claim_folder(config, folder, fill)
             terminal = stack.enter_context(ProgressView(config.tasks))
-            operator = _build_operator(config, station)
-            if console is None:
-                robot = SafeRobot(station.robot)
-                run = TrainingRun(folder, learner, terminal, stop)
-                channel = InProcessChannel(run.store)
-                bench = _build_bench(config, folder, robot, encoders, operator, channel, terminal)
-                yield Session(run, plan_of(config), channel, bench, terminal, stop)
-                return
-            seated = seat(_require_bolt_robot(station), "policy", console.seat, stop, operator)
-            charts = Charts()
-            charts.load(folder)
-            view = ConsoleView(terminal, charts)
-            stations = {seated.station.name: seated.station}
-            address = stack.enter_context(serve(stations, charts, console.serving))
-            view.note(f"console: {address}")
-            run = TrainingRun(folder, learner, view, stop)
+            view: BenchView = terminal
+            if seating is not None and seated is not None:
+                view = _open_console(stack, seated.station, seating, folder, terminal)
+            run = TrainingRun(folder, learner, view, stop, queue)
             channel = InProcessChannel(run.store)
-            person = seated.station.operator
-            bench = _build_bench(
-                config, folder, seated.robot, encoders, operator, channel, view, person
-            )
+            bench = _build_bench(config, folder, robot, encoders, operator, channel, view, person)
             yield Session(run, plan_of(config), channel, bench, view, stop)
     finally:
         station.close()
 
 
+def _open_console(
+    stack: contextlib.ExitStack,
+    station: Seat,
+    seating: SeatOptions,
+    folder: Path,
+    terminal: ProgressView,
+) -> ConsoleView:
+    charts = Charts()
+    charts.load(folder)
+    view = ConsoleView(terminal, charts)
+    address = stack.enter_context(serve({station.name: station}, charts, seating.serving))
+    view.note(f"console: {address}")
+    return view
+
+
 def _demonstrations_from(
-    source: Path | None, config: RunConfig, folder: Path, robot: str, encoder_hash: str
+    source: Path | None, config: RunConfig, folder: Path, robot: str, encoders: FrozenEncoders
 ) -> Callable[[], None]:
     """What puts the demonstrations of another run into a new folder; nothing where there is no other run."""
 
@@ -128,7 +151,8 @@ def _demonstrations_from(
                 tasks=config.tasks,
                 wanted=config.training.demonstrations,
                 robot=robot,
-                encoder_hash=encoder_hash,
+                encoder_hash=encoders.hash,
+                encode=lambda episode: encode_episode(episode, encoders),
             )
 
     return fill
@@ -139,23 +163,23 @@ class Station:
     """A robot, the person beside it, and what opening and closing them takes."""
 
     robot: Robot
+    sight: Sight
+    """What a person in front of it is shown."""
     operator: Callable[[OperatorConfig], SimulatedOperator | ScriptedOperator]
+    """The one who stands in for a person; raises HilDaftError where nobody says how."""
     check: Callable[[], object]
     """Finds out whether it can be used; raises HilDaftError where not."""
     close: Callable[[], None]
 
 
 def open_station(config: RunConfig) -> Station:
-    """The bolt bench, or the Gymnasium environment of the config.
-
-    Raises:
-        HilDaftError: the environment's operator cannot be loaded.
-    """
+    """The bolt bench, or the Gymnasium environment of the config; raises HilDaftError where its frame is mirrored."""
     match config.environment:
         case None:
             bolt = BoltRobot(config.robot)
             return Station(
                 robot=bolt,
+                sight=bench_sight(bolt),
                 operator=lambda given: SimulatedOperator(
                     bolt.scene_state, bolt.action_scale, given
                 ),
@@ -164,13 +188,18 @@ def open_station(config: RunConfig) -> Station:
             )
         case GymConfig() as environment:
             gym_robot = GymRobot(environment)
-            law = load_law(environment.operator)
             scale = environment.action_scale
+
+            def build(given: OperatorConfig) -> ScriptedOperator:
+                law = load_law(environment.operator)
+                return ScriptedOperator(
+                    lambda: law(gym_robot.env, gym_robot.raw_observation, scale), scale, given
+                )
+
             return Station(
                 robot=gym_robot,
-                operator=lambda given: ScriptedOperator(
-                    lambda: law(gym_robot.env, gym_robot.raw_observation, scale), scale, given
-                ),
+                sight=environment_sight(environment),
+                operator=build,
                 check=lambda: report_environment(environment),
                 close=gym_robot.close,
             )
@@ -184,13 +213,6 @@ def report_environment(config: GymConfig) -> None:
     for finding in findings:
         if finding.level == "fail":
             raise HilDaftError(finding.text)
-
-
-def _require_bolt_robot(station: Station) -> BoltRobot:
-    if isinstance(station.robot, BoltRobot):
-        return station.robot
-    msg = "console=True: the bolt bench alone has a seat; leave --console or --env away"
-    raise HilDaftError(msg)
 
 
 def _build_operator(config: RunConfig, station: Station) -> SimulatedOperator | ScriptedOperator:
@@ -209,10 +231,10 @@ def _build_bench(
     folder: Path,
     robot: Robot,
     encoders: FrozenEncoders,
-    operator: SimulatedOperator | ScriptedOperator,
+    operator: SimulatedOperator | ScriptedOperator | None,
     channel: InProcessChannel,
     view: BenchView,
-    person: BrowserOperator | None = None,
+    person: BrowserOperator | None,
 ) -> LocalBench:
     return LocalBench(
         folder,
@@ -269,6 +291,11 @@ def claim_folder(config: RunConfig, folder: Path, fill: Callable[[], None] = lam
     except OSError as error:
         msg = f"run folder {folder}: {error.strerror or error}; name a folder that can be written with --out"
         raise HilDaftError(msg) from error
+    except HilDaftError:
+        # What the run was to start from does not fit: the name is free again.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _record_provenance(folder: Path) -> None:

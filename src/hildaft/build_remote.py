@@ -1,5 +1,6 @@
 """From a config to a learner that serves workers, and from a learner's config to a worker."""
 
+import contextlib
 import secrets
 import tempfile
 import threading
@@ -22,9 +23,14 @@ from hildaft.build import (
     resolve_config,
 )
 from hildaft.config import RunConfig, config_text, read_config, require_name
+from hildaft.console.charts import Charts
+from hildaft.console.serving import serve
+from hildaft.console.station import Station
 from hildaft.data.episodes import EpisodeStore
 from hildaft.eval.remote_bench import RemoteBench
+from hildaft.judging import judged, queue_of
 from hildaft.robots.bolt_sim.robot import BoltRobot
+from hildaft.robots.judged import JudgeConfig
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.watchdog import WatchedRobot
 from hildaft.runtime.interaction import Pacing
@@ -41,8 +47,10 @@ from hildaft.runtime.rig import Companion
 from hildaft.runtime.session import scene_seed
 from hildaft.runtime.training_run import TrainingRun
 from hildaft.runtime.worker import Worker, wait_for
+from hildaft.seating import SeatOptions, bench_sight, open_device, seat
+from hildaft.teleop.device import Device
 from hildaft.teleop.simulated_operator import SimulatedOperator
-from hildaft.types import CONTROL_HZ, ActionScale
+from hildaft.types import CONTROL_HZ, ActionScale, Robot
 
 LEAVE_S = 60.0
 """How long a finished learner waits for its workers to deliver what they still have."""
@@ -69,13 +77,14 @@ def open_learner(
     crew.tell(Order.CONFIG, config_text(config).encode)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders, crew)
+    queue = queue_of(config, folder, encoders)
     if not resume:
         claim_folder(config, folder)
     if config.real_time:
         # Before any thread is started, so that all of them do.
         yield_to_robots()
     with ProgressView(config.tasks) as view:
-        run = TrainingRun(folder, learner, view, stop)
+        run = TrainingRun(folder, learner, view, stop, queue)
         widths = (encoders.h_dim, encoders.feature_dim, PROPRIO_DIM)
         intake = _open_intake(config, folder, run, encoders.hash, widths)
         session, server = _serve(config, folder, run, intake, view, listen, tls, stop)
@@ -192,6 +201,10 @@ class WorkerOptions:
     spool_bytes: int
     tasks: tuple[str, ...]
     max_weight_age_s: float
+    judge: JudgeConfig | None = None
+    """Who says that a task is done; None for what the learner's config says."""
+    seating: SeatOptions | None = None
+    """The seat of the person beside the robot; None where nobody sits there."""
 
 
 def run_worker(
@@ -213,6 +226,8 @@ def run_worker(
         config_path = spool.folder / "config.yaml"
         config_path.write_text(described.config, encoding="utf-8")
         config = read_config(config_path)
+        if options.judge is not None:
+            config = replace(config, judge=options.judge)
         for task in options.tasks:
             require_name("tasks", task, config.tasks)
         return _run_on_bench(options, config, described.run, client, spool, say, stop)
@@ -233,28 +248,33 @@ def _run_on_bench(
     tasks = options.tasks or config.tasks
     encoders = build_encoders(config)
     policy = build_policy(config, encoders)
-    # In a process of its own: held within 200 ms, whatever becomes of this one.
-    with WatchedRobot(partial(BoltRobot, options.robot)) as bench:
-        robot = SafeRobot(bench)
-        talk = "right" if config.method.talk_in_rollouts else "none"
-        operator = SimulatedOperator(
-            bench.scene_state,
-            robot.action_scale,
-            replace(config.operator, tweaks=True, talk=talk),
-        )
+    seating = options.seating
+    with contextlib.ExitStack() as stack:
+        device = None if seating is None else stack.enter_context(open_device(seating))
+        # In a process of its own: held within 200 ms, whatever becomes of this one.
+        bench = stack.enter_context(WatchedRobot(partial(BoltRobot, options.robot)))
+        robot, companion, station = _accompany(bench, config, seating, device, stop)
+        person = None if station is None else station.operator
+        robot = judged(robot, config, encoders, person)
+        charts = Charts()
+        if seating is not None and station is not None:
+            stations = {station.name: station}
+            address = stack.enter_context(serve(stations, charts, seating.serving))
+            say(f"console: {address}")
         # Scenes that a worker chooses itself are its own: no other worker meets them.
         own = int.from_bytes(spool.worker.encode()[-4:], "little")
         worker = Worker(
             robot,
             policy,
-            Companion.simulated(operator),
+            companion,
             spool,
             tasks,
-            Pacing(CONTROL_HZ if config.real_time else None),
+            Pacing(CONTROL_HZ if config.real_time or seating is not None else None),
             local_seed=lambda index: scene_seed(config.seed, "online", own, index),
             say=say,
             stop=stop,
             max_weight_age_s=options.max_weight_age_s,
+            on_episode=charts.take_episode,
         )
         facts = WorkerFacts(
             robot=robot.name,
@@ -268,3 +288,39 @@ def _run_on_bench(
         say(f"{spool.worker} (robot {robot.name}) joined run {run} at {options.learner}")
         with link:
             return worker.run(link)
+
+
+def _accompany(
+    bench: WatchedRobot,
+    config: RunConfig,
+    seating: SeatOptions | None,
+    device: Device | None,
+    stop: threading.Event,
+) -> tuple[Robot, Companion, Station | None]:
+    """The robot as the worker steps it, who is beside it, and the seat in front of it, if there is one."""
+    robot = SafeRobot(bench)
+    simulated = None
+    if seating is None or not seating.has_person:
+        talk = "right" if config.method.talk_in_rollouts else "none"
+        given = replace(config.operator, tweaks=True, talk=talk)
+        simulated = SimulatedOperator(bench.scene_state, robot.action_scale, given)
+    if seating is None:
+        assert simulated is not None
+        return robot, Companion.simulated(simulated), None
+    seated = seat(
+        bench, bench_sight(bench), "policy", seating, stop, helper=simulated, device=device
+    )
+    person = seated.station.operator
+    companion = Companion(
+        operator=person,
+        begin_demonstration=person.begin_demonstration,
+        demonstrate=person.demonstrate,
+        keys=person,
+        stand_aside=partial(person.stand_aside, "policy"),
+        by_hand=simulated is None,
+    )
+    if simulated is not None:
+        companion = replace(
+            companion, begin_demonstration=simulated.begin, demonstrate=simulated.demonstrate
+        )
+    return seated.robot, companion, seated.station

@@ -18,6 +18,7 @@ from hildaft.eval.local_bench import EvaluationConfig
 from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.models.selection import EncoderConfig, check_backbone
 from hildaft.robots.gym_config import GymConfig
+from hildaft.robots.judged import JudgeConfig
 from hildaft.teleop.person import OperatorConfig
 from hildaft.types import HilDaftError
 
@@ -68,6 +69,8 @@ class RunConfig:
     a source is a folder or a hub name."""
     encoders: EncoderConfig = field(default_factory=EncoderConfig)
     """The encoders beside it."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """Who says that a task is done."""
     real_time: bool = False
     """Act at 10 Hz by the clock instead of as fast as the simulator runs."""
     operator: OperatorConfig = field(default_factory=OperatorConfig)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def recorded(tmp_path: Path) -> Path:
     return tmp_path / "recorded"
 
 
-def take(source: Path, folder: Path, wanted: int = 2, **changes: str) -> None:
+def take(source: Path, folder: Path, wanted: int = 2, **changes: object) -> None:
     given = {"robot": "A", "encoder_hash": "abc", **changes}
     take_demonstrations(source, folder, tasks=("upright", "pick"), wanted=wanted, **given)
 
@@ -93,6 +94,39 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
     with pytest.raises(HilDaftError, match=said):
         take(recorded, tmp_path / "new", **changes)  # type: ignore[arg-type]
     assert not (tmp_path / "new" / "episodes").exists()
+
+
+def test_failures_are_no_demonstrations(recorded: Path, tmp_path: Path) -> None:
+    failed = replace(demonstration("pick", 7), success=False)
+    store = EpisodeStore(tmp_path / "again" / "episodes")
+    store.append(failed)
+    for _, episode in EpisodeStore(recorded / "episodes").iterate():
+        store.append(episode)
+    take(tmp_path / "again", tmp_path / "new", wanted=1)
+    taken = EpisodeStore(tmp_path / "new" / "episodes").summaries()
+    assert [(s.task, s.seed) for s in taken] == [("upright", 0), ("pick", 0)]
+
+
+def test_those_of_other_encoders_are_encoded_anew_where_the_run_can(
+    recorded: Path, tmp_path: Path
+) -> None:
+    def encode(episode: Episode) -> Episode:
+        return replace(episode, h=episode.h + 7.0, encoder_hash="xyz")
+
+    take(recorded, tmp_path / "new", encoder_hash="xyz", encode=encode)
+    store = EpisodeStore(tmp_path / "new" / "episodes")
+    assert store.verify() == []
+    assert {s.encoder_hash for s in store.summaries()} == {"xyz"}
+    assert [s.seed for s in store.summaries()] == [0, 1, 0, 1]
+    assert (store.read(0).h == 7.0).all()
+
+    def cannot(episode: Episode) -> Episode:
+        msg = f"episode of task={episode.task!r}: images are needed"
+        raise HilDaftError(msg)
+
+    with pytest.raises(HilDaftError, match="images are needed"):
+        take(recorded, tmp_path / "other", encoder_hash="xyz", encode=cannot)
+    assert not list((tmp_path / "other").iterdir())
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

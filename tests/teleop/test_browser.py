@@ -270,3 +270,13 @@ def test_a_seat_that_makes_no_sense_is_refused(bad, unchecked_calls):
 def test_motion_that_is_not_a_number_is_refused():
     with pytest.raises(HilDaftError, match="motion"):
         Desk().operator.drive(np.full(6, np.nan, np.float32))
+
+
+def test_the_person_is_told_when_they_have_no_part_in_what_happens():
+    operator = BrowserOperator(lambda: False)
+    operator.begin("pick", 0)
+    assert not operator.aside
+    operator.stand_aside("helper")
+    assert operator.aside
+    operator.begin_demonstration("pick", 1)
+    assert not operator.aside

@@ -170,3 +170,30 @@ def test_commands_reach_the_base_frame_the_operator_set() -> None:
 def test_every_direction_word_has_signs_and_only_those() -> None:
     directed = {w for w, r in ROLES.items() if r in (Role.DIRECTION, Role.RAISING, Role.LEVEL)}
     assert directed == set(SIGNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "signs"),
+    [
+        ("too close to the table", (0, 0, 1)),
+        ("not so close to the desk please", (0, 0, 1)),
+        ("not close enough to the bench", (0, 0, -1)),
+        ("you're too far from the table", (0, 0, -1)),
+        ("a tad closer to the table", (0, 0, -1)),
+        ("move a little further away from the table", (0, 0, 1)),
+        ("lift it off the table", (0, 0, 1)),
+        ("not toward the table, up", (0, 0, 1)),
+        ("don't go closer to the table", None),
+        ("keep away from the table", None),
+        ("put it on the table", None),
+        ("is it on the table?", None),
+        ("closer to the bolt", None),
+        ("hang on a moment", (0, 0, 0)),
+        ("hold on a sec, go left", (0, 1, 0)),
+        ("no no the other way, right", (0, -1, 0)),
+        ("could ya scoot over to the left a smidge", (0, 1, 0)),
+    ],
+)
+def test_the_table_is_below_and_the_other_way_is_a_correction(text, signs):
+    command = parse_phrase(text)
+    assert (None if command is None else command.signs) == signs

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -79,11 +80,13 @@ def learner(words: Sequence[str]) -> int:
 
 
 def worker(words: Sequence[str]) -> int:
-    """`hildaft worker --robot A|B --learner HOST:PORT --token-file FILE`."""
+    """`hildaft worker --robot A|B --learner HOST:PORT --token-file FILE [--operator spacemouse]`."""
+    from hildaft.robots.judged import JudgeConfig
+    from hildaft.seating import SeatOptions
 
     @dataclass(frozen=True)
     class WorkerArguments:
-        """Run one robot of the bolt bench for a learner, with the simulated operator beside it."""
+        """Run one robot of the bolt bench for a learner, with the simulated operator or a person beside it."""
 
         robot: Literal["A", "B"] = "A"
         """Variant of the bolt bench."""
@@ -103,16 +106,20 @@ def worker(words: Sequence[str]) -> int:
         """Tasks this robot can do; all of the run's where not given."""
         max_weight_age: float = 300.0
         """Seconds to act on weights that the learner has not confirmed as its newest; then the robot holds."""
+        judge: JudgeConfig = field(default_factory=JudgeConfig)
+        """Who says that a task is done here; as the learner's config says where nothing is given."""
+        console: bool = False
+        """Open the operator's seat in the browser; the robot then goes by the clock. A person as operator opens it
+        too."""
+        seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
 
     from hildaft.build_remote import WorkerOptions, run_worker
     from hildaft.runtime.link.credentials import ClientTls, read_tls, read_token
 
     given = parse_words(WorkerArguments, "worker", words)
     name = given.name or f"{socket.gethostname().partition('.')[0]}-{given.robot}"
-    for option, value in (("spool-gib", given.spool_gib), ("max-weight-age", given.max_weight_age)):
-        if not 0 < value < 1e9:
-            msg = f"--{option} {value}: a positive number is allowed"
-            raise HilDaftError(msg)
+    _require_positive("spool-gib", given.spool_gib)
+    _require_positive("max-weight-age", given.max_weight_age)
     options = WorkerOptions(
         robot=given.robot,
         learner=given.learner,
@@ -123,14 +130,23 @@ def worker(words: Sequence[str]) -> int:
         spool_bytes=int(given.spool_gib * (1 << 30)),
         tasks=given.tasks,
         max_weight_age_s=given.max_weight_age,
+        judge=None if given.judge == JudgeConfig() else given.judge,
+        seating=given.seated if given.console or given.seated.has_person else None,
     )
-
-    def say(line: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
-
+    say = partial(_say_as, name)
     finished = run_worker(options, say=say, stop=stop_on_signals())
     say("finished, everything is delivered" if finished else "stopped; start again to go on")
     return 0 if finished else 130
+
+
+def _say_as(name: str, line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
+
+
+def _require_positive(option: str, value: float) -> None:
+    if not 0 < value < 1e9:
+        msg = f"--{option} {value}: a positive number is allowed"
+        raise HilDaftError(msg)
 
 
 def status(words: Sequence[str]) -> int:

@@ -73,12 +73,16 @@ class Feed:
             subscriber()
 
     def jpegs(self) -> tuple[Frame, dict[str, bytes]]:
-        """The newest frame and its images as JPEG, encoded once however many people watch."""
+        """The newest frame and its images as JPEG, encoded once for everybody who watches."""
         with self._lock:
-            frame = self._frame
-            if not self._jpegs:
-                self._jpegs = {name: _encode(image) for name, image in frame.images.items()}
-            return frame, self._jpegs
+            frame, jpegs = self._frame, self._jpegs
+        if not jpegs:
+            # Outside the lock: the robot's loop must not wait for it.
+            jpegs = {name: _encode(image) for name, image in frame.images.items()}
+            with self._lock:
+                if frame is self._frame:
+                    self._jpegs = jpegs
+        return frame, jpegs
 
     def subscribe(self, notify: Callable[[], None]) -> Callable[[], None]:
         """Calls `notify` after every frame, from the loop's thread; returns how to end that."""

@@ -64,6 +64,13 @@ class Sentence:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Listen:
+    """The push-to-talk button goes down or up; in between binary messages bring the sound, 16-bit mono at 16 kHz."""
+
+    on: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Press:
     """A key beside the robot."""
 
@@ -107,7 +114,18 @@ class Beat:
 
 
 Message: TypeAlias = (
-    Drive | Release | Grip | Say | Sentence | Press | Seat | Select | Review | Helper | Beat
+    Drive
+    | Release
+    | Grip
+    | Say
+    | Sentence
+    | Listen
+    | Press
+    | Seat
+    | Select
+    | Review
+    | Helper
+    | Beat
 )
 
 
@@ -152,6 +170,8 @@ def _parse(data: dict[str, Any]) -> Message:
             if not isinstance(said, str) or not 0 < len(said) <= MAX_TEXT:
                 raise _bad("text", said, f"1 to {MAX_TEXT} characters")
             return Sentence(text=said, act=_flag(data, "act"))
+        case "listen":
+            return Listen(on=_flag(data, "on"))
         case "key":
             return Press(key=cast(Key, _choice(data, "key", _KEYS)))
         case "seat":

@@ -6,6 +6,7 @@ name (Host), so that another site's page in the same browser reaches nothing.
 """
 
 import asyncio
+import contextlib
 import secrets
 import struct
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from hildaft.console import messages
 from hildaft.console.charts import Charts
+from hildaft.console.ears import MOST_BYTES, Ears
 from hildaft.console.station import Station, Stations, base_motion
+from hildaft.teleop.voice import Heard
 from hildaft.types import HilDaftError
 
 COOKIE: Final = "hildaft_console"
@@ -37,6 +40,8 @@ _FILES: Final = {
     "hand.js": "text/javascript",
     "pictures.js": "text/javascript",
     "charts.js": "text/javascript",
+    "microphone.js": "text/javascript",
+    "recorder.js": "text/javascript",
 }
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -57,6 +62,7 @@ class ConsoleServer:
         token: the secret of the printed address.
         loopback_only: refuse requests for any host name but the loopback's.
         secure: served over TLS.
+        ears: recognise what is said on the page.
     """
 
     def __init__(
@@ -67,7 +73,9 @@ class ConsoleServer:
         *,
         loopback_only: bool = True,
         secure: bool = False,
+        ears: Ears | None = None,
     ) -> None:
+        self._ears = ears or Ears()
         self._stations, self._charts = stations, charts
         self._token, self._loopback_only, self._secure = token, loopback_only, secure
         page = self._guarded(self._page)
@@ -153,7 +161,7 @@ class ConsoleServer:
             await socket.close(1008)
             return
         await socket.accept()
-        person = _Person(socket, self._stations, self._charts)
+        person = _Person(socket, self._stations, self._charts, self._ears)
         await person.serve()
 
 
@@ -166,7 +174,10 @@ def _static(name: str) -> Response:
 class _Person:
     """One page: the robot it looks at, and whether it is in control of it."""
 
-    def __init__(self, socket: WebSocket, stations: Stations, charts: Charts) -> None:
+    def __init__(self, socket: WebSocket, stations: Stations, charts: Charts, ears: Ears) -> None:
+        self._ears = ears
+        self._sound: bytearray | None = None
+        self._recognising: asyncio.Task[None] | None = None
         self._socket, self._stations, self._charts = socket, stations, charts
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
@@ -190,7 +201,12 @@ class _Person:
     async def serve(self) -> None:
         """Talks with the page until it is gone; whatever ends it, the robot is released first."""
         await self._socket.send_json(
-            {"type": "hello", "version": messages.VERSION, "robots": list(self._stations)}
+            {
+                "type": "hello",
+                "version": messages.VERSION,
+                "robots": list(self._stations),
+                "voice": self._ears.missing,
+            }
         )
         speaking = asyncio.create_task(self._speak())
         try:
@@ -200,15 +216,53 @@ class _Person:
         finally:
             self._leave()
             speaking.cancel()
+            if self._recognising is not None:
+                self._recognising.cancel()
             await asyncio.gather(speaking, return_exceptions=True)
 
     async def _listen(self) -> None:
         while True:
-            text = await asyncio.wait_for(self._socket.receive_text(), SILENCE_SECONDS)
+            # `receive_text` gives up once a picture could not be sent; what a page that has closed said before, such
+            # as its verdict, still counts.
+            event = await asyncio.wait_for(self._socket.receive(), SILENCE_SECONDS)
+            if event["type"] == "websocket.disconnect":
+                return
             try:
-                await self._obey(messages.parse_message(text))
+                if event.get("bytes") is not None:
+                    self._take_sound(event["bytes"])
+                else:
+                    await self._obey(messages.parse_message(event.get("text") or ""))
             except HilDaftError as error:
-                await self._socket.send_json({"type": "refused", "reason": str(error)})
+                await self._say({"type": "refused", "reason": str(error)})
+
+    def _take_sound(self, data: bytes) -> None:
+        """Keeps what the microphone hears; what comes after the longest sentence is dropped."""
+        if self._sound is None:
+            msg = "sound without the push-to-talk button: hold it, then speak"
+            raise HilDaftError(msg)
+        self._sound += data[: MOST_BYTES - len(self._sound)]
+
+    def _listen_to(self, on: bool) -> None:
+        if on:
+            self._ears.open()
+            self._sound = bytearray()
+            return
+        sound, self._sound = self._sound, None
+        if sound is not None:
+            # Beside the messages: the hand's signs must not wait for it.
+            self._recognising = asyncio.create_task(self._recognise(bytes(sound)))
+
+    async def _recognise(self, sound: bytes) -> None:
+        """Shows what was said; it acts when the page sends it back as text."""
+        try:
+            heard = await self._ears.hear(sound)
+            await self._hear(messages.Sentence(text=heard.text, act=False), heard)
+        except HilDaftError as error:
+            await self._say({"type": "refused", "reason": str(error)})
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await self._socket.send_json(message)
 
     async def _speak(self) -> None:
         charts_shown, charts_due = -1, 0.0
@@ -227,7 +281,8 @@ class _Person:
 
     async def _show_pictures(self) -> None:
         # A slow page gets the newest frame next, not the ones it missed.
-        frame, jpegs = self._station.feed.jpegs()
+        # In a thread: the hand's messages must not wait for the encoder.
+        frame, jpegs = await asyncio.to_thread(self._station.feed.jpegs)
         if frame.number == self._shown:
             return
         self._shown = frame.number
@@ -244,7 +299,7 @@ class _Person:
             case messages.Beat(stamp_ms=stamp):
                 if station.sits(self):
                     station.operator.alive()
-                await self._socket.send_json({"type": "echo", "stamp": stamp})
+                await self._say({"type": "echo", "stamp": stamp})
                 return
             case messages.Select(robot=robot):
                 self._select(robot)
@@ -277,6 +332,8 @@ class _Person:
                 operator.say(station.frame.to_base(said), keep=keep)
             case messages.Sentence() as sentence:
                 await self._hear(sentence)
+            case messages.Listen(on=on):
+                self._listen_to(on)
             case messages.Press(key=key):
                 _press(station, key)
             case messages.Review(verdict=verdict):
@@ -286,17 +343,22 @@ class _Person:
             case _:
                 pass
 
-    async def _hear(self, sentence: messages.Sentence) -> None:
+    async def _hear(self, sentence: messages.Sentence, spoken: Heard | None = None) -> None:
         """Shows what a sentence means, and acts on it when asked to; asks where it is not understood."""
-        said = self._station.understand(sentence.text)
-        answer: dict[str, Any] = {"type": "heard", "text": sentence.text, "acted": False}
+        said = self._station.understand(sentence.text) if spoken is None else spoken.command
+        answer: dict[str, Any] = {
+            "type": "heard",
+            "text": sentence.text,
+            "acted": False,
+            "spoken": spoken is not None,
+        }
         if said is None:
-            await self._socket.send_json({**answer, "said": None, "words": None})
+            await self._say({**answer, "said": None, "words": None})
             return
         command = self._station.frame.to_base(said)
         if sentence.act:
             self._station.operator.say(command)
-        await self._socket.send_json(
+        await self._say(
             {
                 **answer,
                 "acted": sentence.act,

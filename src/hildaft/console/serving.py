@@ -14,6 +14,7 @@ import uvicorn
 
 from hildaft.console import messages
 from hildaft.console.charts import Charts
+from hildaft.console.ears import Ears
 from hildaft.console.server import ConsoleServer
 from hildaft.console.station import Stations
 from hildaft.types import HilDaftError
@@ -69,7 +70,11 @@ class ServingConfig:
 
 @contextmanager
 def serve(
-    stations: Stations, charts: Charts, config: ServingConfig, token: str | None = None
+    stations: Stations,
+    charts: Charts,
+    config: ServingConfig,
+    token: str | None = None,
+    ears: Ears | None = None,
 ) -> Generator[str]:
     """Runs the console in a thread of its own and yields its address, token included; ends it afterwards.
 
@@ -80,12 +85,14 @@ def serve(
     listener = _listen(config)
     port = int(listener.getsockname()[1])
     scheme = "http" if config.tls_cert is None else "https"
+    ears = ears or Ears()
     console = ConsoleServer(
         stations,
         charts,
         token,
         loopback_only=config.is_loopback,
         secure=config.tls_cert is not None,
+        ears=ears,
     )
     settings = uvicorn.Config(
         console.app,
@@ -119,6 +126,7 @@ def serve(
         server.should_exit = True
         thread.join(_END_SECONDS)
         listener.close()
+        ears.close()
 
 
 def _listen(config: ServingConfig) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
@@ -60,12 +60,35 @@ class _StopError(Exception):
     """The stop key was pressed during an evaluation, which then counts for nothing."""
 
 
+def _companion(
+    operator: SimulatedOperator | ScriptedOperator | None, seat: BrowserOperator | None
+) -> Companion:
+    """Who is beside the robot: a simulated operator, a person, or a person with a simulated one as stand-in."""
+    if seat is None:
+        if operator is None:
+            msg = "operator: nobody demonstrates and corrects; give --operator"
+            raise HilDaftError(msg)
+        return Companion.simulated(operator)
+    by_hand = operator is None
+    return Companion(
+        operator=seat,
+        begin_demonstration=seat.begin_demonstration if by_hand else operator.begin,
+        demonstrate=seat.demonstrate if by_hand else operator.demonstrate,
+        keys=seat,
+        by_hand=by_hand,
+    )
+
+
 @final
 class LocalBench:
     """Implements the session's `Bench` on one robot of this machine; the policy is told the newest weights.
 
     With a `seat` a person sits beside the robot: their keys are heeded whatever runs, and their hand and words
-    go before the simulated operator's, which is then the seat's stand-in.
+    go before the simulated operator's, which is then the seat's stand-in. Without a simulated operator the person
+    demonstrates.
+
+    Raises:
+        HilDaftError: neither a simulated operator nor a seat.
     """
 
     def __init__(
@@ -73,7 +96,7 @@ class LocalBench:
         folder: Path,
         robot: Robot,
         policy: DualActorPolicy,
-        operator: SimulatedOperator | ScriptedOperator,
+        operator: SimulatedOperator | ScriptedOperator | None,
         channel: InProcessChannel,
         view: BenchView,
         *,
@@ -91,17 +114,27 @@ class LocalBench:
         self._step_limit = step_limit
         self.pacing: Final = Pacing(CONTROL_HZ if real_time else None)
         """Measures the loop; keeps it at 10 Hz in real time."""
-        companion = Companion.simulated(operator)
-        if seat is not None:
-            companion = replace(companion, operator=seat, keys=seat)
-        self._rig = Rig(robot, policy, companion, channel, self.pacing)
+        self._by_hand = operator is None
+        self._rig = Rig(robot, policy, _companion(operator, seat), channel, self.pacing)
 
     def demonstrate(self, task: str, seed: int) -> Episode:
-        """One demonstration by the operator."""
+        """One demonstration, by the simulated operator or, without one, by the person at the seat."""
+        if self._by_hand:
+            return self._demonstrate_by_hand(task, seed)
         with self._seat_shows("helper"):
             # The person at the seat waits for the simulated one: not by the clock.
             pacing = self.pacing if self._seat is None else Pacing()
             return self._rig.demonstrate(task, seed, pacing)
+
+    def _demonstrate_by_hand(self, task: str, seed: int) -> Episode:
+        assert self._seat is not None
+        try:
+            episode = self._rig.demonstrate(task, seed)
+        finally:
+            self._seat.stand_aside("hold")
+        if not episode.success:
+            self._view.note(f"the demonstration of {task} was no success and is not kept: again")
+        return episode
 
     def rollout(self, task: str, seed: int) -> Episode:
         """One episode of the policy with the operator beside it; its noise follows from the seed."""

@@ -2,16 +2,23 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hildaft.data.episode_file import EpisodeSummary
+from hildaft.data.episode_file import EpisodeSummary, read_episode, serialise_episode
 from hildaft.data.episodes import EpisodeStore, sync_folder
-from hildaft.types import HilDaftError
+from hildaft.types import Episode, HilDaftError
 
 
 def take_demonstrations(
-    source: Path, folder: Path, *, tasks: Sequence[str], wanted: int, robot: str, encoder_hash: str
+    source: Path,
+    folder: Path,
+    *,
+    tasks: Sequence[str],
+    wanted: int,
+    robot: str,
+    encoder_hash: str,
+    encode: Callable[[Episode], Episode] | None = None,
 ) -> None:
     """Puts the first `wanted` demonstrations of every task into a new run's `episodes`, whole or not at all.
 
@@ -22,6 +29,7 @@ def take_demonstrations(
         wanted: per task.
         robot: name of the robot the run is for.
         encoder_hash: of the frozen encoders the run is trained on.
+        encode: encodes those of other encoders anew; without it they are refused.
 
     Raises:
         HilDaftError: too few of a task, another robot, other encoders, or a disk that takes no more.
@@ -30,7 +38,7 @@ def take_demonstrations(
     if not episodes.is_dir():
         msg = f"demonstrations {source}: there is no such folder; give a run folder or a folder of episodes"
         raise HilDaftError(msg)
-    found = [s for s in EpisodeStore(episodes).summaries() if s.source == "demo"]
+    found = [s for s in EpisodeStore(episodes).summaries() if s.source == "demo" and s.success]
     chosen: list[EpisodeSummary] = []
     for task in tasks:
         of_task = [summary for summary in found if summary.task == task][:wanted]
@@ -43,24 +51,40 @@ def take_demonstrations(
         chosen += of_task
     for summary in chosen:
         for name, expected in (("robot", robot), ("encoder_hash", encoder_hash)):
+            if encode is not None and name == "encoder_hash":
+                continue
             if getattr(summary, name) != expected:
                 msg = (
                     f"demonstrations {source}: {summary.path.name} has {name} {getattr(summary, name)!r}, the run "
                     f"{expected!r}; take others, or rebuild them with `hildaft encode`"
                 )
                 raise HilDaftError(msg)
+    _bring(chosen, folder, encoder_hash, encode)
+
+
+def _bring(
+    chosen: Sequence[EpisodeSummary],
+    folder: Path,
+    encoder_hash: str,
+    encode: Callable[[Episode], Episode] | None,
+) -> None:
     part = folder / "episodes.part"
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         for number, summary in enumerate(chosen):
-            label = summary.path.name.partition("-")[2]
-            _link(summary.path, part / f"{number:06d}-{label}")
+            target = part / f"{number:06d}-{summary.path.name.partition('-')[2]}"
+            if encode is None or summary.encoder_hash == encoder_hash:
+                _link(summary.path, target)
+            else:
+                target.write_bytes(serialise_episode(encode(read_episode(summary.path))))
         sync_folder(part)
         part.rename(folder / "episodes")
     except OSError as error:
         msg = f"run folder {folder}: {error.strerror or error}; free space or mend the permissions"
         raise HilDaftError(msg) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
+from hildaft.data.idle_steps import without_idle_steps
 from hildaft.runtime.channel import Channel, Weights
 from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
+from hildaft.teleop.talk import label_tweaks
 from hildaft.types import (
     Action,
     Encoded,
@@ -57,6 +59,10 @@ class Companion:
     """The human's action for this step."""
     keys: OperatorKeys | None = None
     """A person's keys, heeded whatever runs; None for a simulated one."""
+    stand_aside: Callable[[], None] = lambda: None
+    """Called before an episode in which nobody helps the policy."""
+    by_hand: bool = False
+    """Whether a person demonstrates: steps that ask for nothing are then left out."""
 
     @staticmethod
     def simulated(operator: Demonstrator) -> "Companion":
@@ -107,6 +113,8 @@ class Rig:
             journal=journal,
         )
         if episode.success:
+            if self._companion.by_hand:
+                episode = without_idle_steps(episode, self._robot.action_scale, label_tweaks)
             self._channel.put(episode)
         elif journal is not None:
             journal.discard()
@@ -131,6 +139,7 @@ class Rig:
 
     def evaluate(self, task: str, seed: int) -> Episode | None:
         """One episode of the policy alone, into the channel; None, and nothing there, where it was stopped."""
+        self._companion.stand_aside()
         self.policy.begin(seed)
         limits = self._limits()
         episode = run_episode(

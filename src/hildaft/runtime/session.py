@@ -8,6 +8,7 @@ place of the one that would have been run.
 """
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -100,6 +101,7 @@ class Session:
         bench: Bench,
         view: View,
         stop: threading.Event,
+        on_taken: Callable[[int, Episode], None] | None = None,
     ) -> None:
         self._run, self._plan, self._learner = run, plan, run.learner
         self._channel, self._bench, self._view, self._stop = channel, bench, view, stop
@@ -135,7 +137,7 @@ class Session:
             attempts = count()
             while first <= self._run.consumed < last and not self._stop.is_set():
                 episode = self._run.next_stored()
-                while episode is None:
+                while episode is None and not self._stop.is_set():
                     attempt = next(attempts)
                     if attempt >= DEMONSTRATION_TRIES * plan.demonstrations:
                         msg = f"operator: task {task!r} was not demonstrated in {attempt} attempts; try another seed"
@@ -146,8 +148,9 @@ class Session:
                     tried = self._bench.demonstrate(task, seed)
                     if tried.success:
                         episode = tried
-                self._run.take(episode)
-                self._view.advance(self._run.consumed, {})
+                if episode is not None:
+                    self._run.take(episode)
+                    self._view.advance(self._run.consumed, {})
 
     def _warm_up(self) -> None:
         if self._stop.is_set():

@@ -13,7 +13,7 @@ from hildaft.runtime.link import link_pb2 as pb
 from hildaft.runtime.link.client import Health, WorkerLink
 from hildaft.runtime.link.spool import Spool
 from hildaft.runtime.rig import ActingPolicy, Companion, Rig
-from hildaft.types import HilDaftError, Robot
+from hildaft.types import Episode, HilDaftError, Robot
 
 MAX_WEIGHT_AGE_S: Final = 300.0
 """How long a worker acts on weights that nobody has confirmed as the newest."""
@@ -29,6 +29,7 @@ class Worker:
 
     Args:
         companion: the person, whose marks end an episode (`stop` ends no more than that), or the simulated one.
+        on_episode: told each demonstration and rollout that goes to the learner.
         local_seed: number of an episode this worker chose itself -> scene seed.
         say: takes lines for people.
     """
@@ -46,8 +47,10 @@ class Worker:
         say: Callable[[str], None],
         stop: threading.Event,
         max_weight_age_s: float = MAX_WEIGHT_AGE_S,
+        on_episode: Callable[[Episode], None] = lambda episode: None,
     ) -> None:
         self._robot, self._policy, self._companion = robot, policy, companion
+        self._on_episode = on_episode
         self._spool, self._tasks, self._pacing = spool, tasks, pacing
         self._local_seed, self._say, self._stop = local_seed, say, stop
         self._max_weight_age_s = max_weight_age_s
@@ -86,6 +89,9 @@ class Worker:
                     return link.drain(600.0)
                 case pb.Assignment.DEMONSTRATE:
                     self._demonstrate(rig, assignment.task, assignment.seed)
+                    if self._companion.by_hand:
+                        # A person is not asked for a demonstration that the learner is about to have.
+                        link.drain(_DRAIN_S)
                 case pb.Assignment.ROLLOUT if rig.policy.refresh() is not None:
                     self._roll_out(rig, assignment.task, assignment.seed)
                 case pb.Assignment.EVALUATE if rig.policy.refresh() == assignment.weights:
@@ -116,9 +122,12 @@ class Worker:
 
     def _demonstrate(self, rig: Rig, task: str, seed: int) -> None:
         self._begin("demonstrating")
-        if rig.demonstrate(task, seed).success:
+        episode = rig.demonstrate(task, seed)
+        if episode.success:
+            self._on_episode(episode)
             self._failed = 0
-        else:
+        elif not self._stop.is_set():
+            self._say(f"the demonstration of {task} was no success and is not kept")
             self._failed += 1
             if self._failed >= DEMONSTRATION_TRIES:
                 msg = f"operator: {self._failed} demonstrations failed in a row, last task {task!r}; check the robot"
@@ -128,7 +137,7 @@ class Worker:
     def _roll_out(self, rig: Rig, task: str, seed: int) -> None:
         self._begin("acting")
         self._online = True
-        rig.roll_out(task, seed)
+        self._on_episode(rig.roll_out(task, seed))
         self._measure()
 
     def _begin(self, state: str) -> None:

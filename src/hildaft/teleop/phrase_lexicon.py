@@ -209,6 +209,9 @@ MENDED: Final = {
 )
 """Words worth mending when mistyped."""
 
+_BELOW: Final = "the (?:floor|ground|table|tabletop|desk|bench|surface)"
+"""What the arm works above."""
+
 IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     # Ways of speaking. Whole words; the first that fits a place is used; "_ask" is a word nobody knows.
     (r"ever so", ""),
@@ -246,6 +249,8 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     (r"as far (\w+ )?as (?:you can|possible)", r"\1"),
     (r"as (high|low) as (?:you can|possible)", r"go \1"),
     (r"(?:or so|or two|or three|or four|or more|or less|give or take)", ""),
+    (r"(hold|hang|wait)(?: on)? (?:a|one) (?:sec|second|moment|minute|tick)", r"\1"),
+    (r"the other way(?= ,)", "no"),
     (
         r"(?:hold|hang) (?:on|up|fire|still|steady|tight)|(?:keep|stand|stay) (?:still|steady)|stay put",
         "hold",
@@ -295,7 +300,16 @@ IDIOMS: Final[tuple[tuple[str, str], ...]] = (
     (r"back(?:ing)? (?:it |the \w+ )?(?:up|off|away|out)", "go backward"),
     # Where "up" and "down" are no directions, and where they hide.
     (r"(?:keep|give|hold|make|put|line|set|take) (?:it )?up", "_ask"),
-    (r"(?:to|toward|towards) the (?:ceiling|sky|roof)", "up"),
-    (r"(?:to|toward|towards) the (?:floor|ground)", "down"),
+    (r"(?:closer |nearer )?(?:to|toward|towards) the (?:ceiling|sky|roof)", "up"),
+    (r"(?:keep|stay) (?:away|clear|off)", "_ask"),
+    (rf"too (?:close|near) to {_BELOW}", "too down"),
+    (
+        rf"not (?:so|as|that) (?:close|near) to {_BELOW}|less (?:close|near) to {_BELOW}",
+        "less down",
+    ),
+    (rf"not (?:close|near) enough to {_BELOW}", "not down enough"),
+    (rf"too far (?:away )?from {_BELOW}", "too up"),
+    (rf"(?:closer |nearer )?(?:to|toward|towards) {_BELOW}", "down"),
+    (rf"(?:(?:away|further|farther|clear|up) )+(?:from|of) {_BELOW}|off (?:of )?{_BELOW}", "up"),
 )
 """What is read otherwise than word by word, as patterns over mended words and what stands for them."""

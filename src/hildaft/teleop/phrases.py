@@ -40,7 +40,7 @@ _CONTRACTIONS: Final = (
     (r"\bgonna\b", "going to"),
     (r"\bgimme\b", "give me"),
     (r"\bur\b", "you are"),
-    (r"\bu\b", "you"),
+    (r"\b(?:u|ya|yer)\b", "you"),
     (r"\bthx\b", "thanks"),
 )
 _SPEECH_PATTERNS: Final = tuple(

@@ -5,7 +5,9 @@ only while the button is held, the words are shown first, and they act only when
 by voice is a convenience; the stop that counts is the key.
 """
 
+import functools
 import importlib
+import importlib.util
 import threading
 import wave
 from collections.abc import Callable
@@ -86,6 +88,23 @@ class Recogniser:
         # Out of grammar, the recogniser stops in the middle of a sentence.
         whole = bool(text) and text.split()[-1] not in _UNFINISHED
         return Heard(text, parse_phrase(text) if whole else None)
+
+
+def missing_voice() -> str:
+    """Why nothing can be recognised here, and what to install; "" where it can."""
+    if importlib.util.find_spec("pocketsphinx") is not None:
+        return ""
+    return "voice: no recogniser on the robot's computer; install it there: pip install 'hildaft[voice]'"
+
+
+@functools.cache
+def _own_recogniser() -> Recogniser:
+    return Recogniser()
+
+
+def hear_recording(samples: Int16[np.ndarray, " n"]) -> Heard:
+    """`Recogniser.hear` with one recogniser per process, made when first needed; an empty recording makes it."""
+    return _own_recogniser().hear(samples)
 
 
 @final

@@ -2,6 +2,7 @@
 
 import { drawChart } from "./charts.js";
 import { Hand, Talk } from "./hand.js";
+import { Microphone } from "./microphone.js";
 import { Pictures } from "./pictures.js";
 
 const VERSION = 1;
@@ -9,7 +10,7 @@ const LOST_MS = 1000;
 const $ = id => document.getElementById(id);
 const pictures = new Pictures({ head: $("head"), wrist: $("wrist") });
 const names = ["forward", "left", "up", "roll", "tip", "turn"];
-let socket, state = {}, heardAt = 0, preview = null, review = null, charts = null;
+let socket, state = {}, heardAt = 0, preview = null, spoken = "", review = null, charts = null, voice = "";
 
 // The link.
 
@@ -41,7 +42,8 @@ function receive(message) {
   known[message.type]?.(message);
 }
 
-function greet({ version, robots }) {
+function greet({ version, robots, voice: missing }) {
+  voice = missing;
   if (version !== VERSION) toast("The server is newer than this page: reload it.");
   $("robots").replaceChildren();
   if (robots.length < 2) return;
@@ -77,10 +79,16 @@ const TITLES = { policy: "POLICY", human: "YOU DRIVE", helper: "SIMULATED OPERAT
 function hint() {
   if (state.control === "replay") return "Look at your demonstration, then keep or discard it.";
   if (!state.in_control) return state.taken ? "Somebody else is in control. You are watching." : "Nobody is in control. Take control to drive or talk.";
+  if (state.asks) return "Is the task done? <kbd>Y</kbd> yes, <kbd>N</kbd> not yet. No answer is a yes.";
+  if (state.aside && state.control === "helper") return "The simulated operator demonstrates. Watch: after the demonstrations and the warm-up it is your turn.";
+  if (state.aside && state.control === "policy") return "The policy is evaluated: nobody helps it. Your turn comes afterwards.";
+  if (state.aside && charts?.stage === "warm-up") return "The networks learn from the demonstrations. The robot stands still; there is nothing to do until it moves.";
+  if (state.aside) return "The robot stands still between two episodes.";
   if (state.paused) return "Paused: the robot stands still. <kbd>P</kbd> goes on.";
-  if (state.control === "human") return "The robot follows your hand. Let go and it stops.";
+  if (state.device?.fault && state.device.hand === "held") return `${escape(state.device.fault)}. The robot is held until it is back and at rest. Drive here, or go on without it with <kbd>H</kbd>.`;
+  if (state.control === "human") return `The robot follows ${state.device?.hand === "human" ? escape(state.device.name) : "your hand"}. Let go and it stops.`;
   if (state.control === "helper") return "The simulated operator corrects. Drive, and it steps back.";
-  if (state.mode !== "policy") return "Hold <kbd>W</kbd><kbd>A</kbd><kbd>S</kbd><kbd>D</kbd> to move, <kbd>R</kbd><kbd>F</kbd> for up and down, <kbd>G</kbd> for the jaws. Time stands still while you let go.";
+  if (state.mode !== "policy") return (state.device ? `Push the ${escape(state.device.name)}, or hold ` : "Hold ") + "<kbd>W</kbd><kbd>A</kbd><kbd>S</kbd><kbd>D</kbd> to move, <kbd>R</kbd><kbd>F</kbd> for up and down, <kbd>G</kbd> for the jaws. Time stands still while you let go.";
   if (state.control === "hold") return "The robot stands still. Drive, or hand back with <kbd>H</kbd>.";
   return "The policy moves. Hold <kbd>W</kbd><kbd>A</kbd><kbd>S</kbd><kbd>D</kbd> <kbd>R</kbd><kbd>F</kbd> to correct it, or tell it with <kbd>I</kbd><kbd>J</kbd><kbd>K</kbd><kbd>L</kbd> <kbd>U</kbd><kbd>O</kbd>.";
 }
@@ -90,7 +98,8 @@ function show(next) {
   document.body.dataset.control = state.control;
   document.body.classList.toggle("seated", state.in_control);
   hand.enabled = state.in_control;
-  $("control").textContent = state.control === "human" && !state.in_control ? "A PERSON DRIVES" : TITLES[state.control];
+  const warms = state.aside && state.control === "hold" && charts?.stage === "warm-up";
+  $("control").textContent = state.asks ? "DONE?" : warms ? "WARM-UP" : state.control === "human" && !state.in_control ? "A PERSON DRIVES" : TITLES[state.control];
   setHtml("hint", hint());
   $("count").textContent = state.note || (state.episode ? `episode ${state.episode}` : "");
   $("mode").textContent = `robot ${state.robot} · ${state.mode}`;
@@ -104,6 +113,9 @@ function show(next) {
   $("jaw").value = state.jaw;
   $("jawtext").textContent = state.closed ? "closed" : "open";
   $("griptext").textContent = state.closed ? "open" : "close";
+  $("device").hidden = !state.device;
+  $("device").textContent = state.device ? state.device.name : "";
+  $("device").className = `pad-state ${state.device?.fault ? "lost" : "on"}`;
   $("frame").textContent = `forward ${state.axes[0]}, left ${state.axes[1]}, up ${state.axes[2]} of the robot`;
   $("helperrow").hidden = state.helper === null;
   $("helper").checked = !!state.helper;
@@ -111,6 +123,8 @@ function show(next) {
   showTalk();
   showReview();
 }
+
+function escape(text) { return Object.assign(document.createElement("i"), { textContent: text }).innerHTML; }
 
 function setHtml(id, html) { if ($(id).innerHTML !== html) $(id).innerHTML = html; }
 
@@ -254,10 +268,12 @@ document.addEventListener("keydown", event => {
   if (mine) { event.preventDefault(); return; }
   if (event.repeat) return;
   if (event.code === "KeyG") grip();
+  else if (event.code === "KeyT") speak();
+  else if (event.code === "Enter" && spoken) { event.preventDefault(); confirmSpoken(); }
   else if (PRESS[event.code]) press(PRESS[event.code]);
   else if (event.code in SPEEDS) document.querySelectorAll("[name=speed]")[SPEEDS[event.code]].click();
 });
-document.addEventListener("keyup", event => { hand.keyup(event); talk.keyup(event); });
+document.addEventListener("keyup", event => { hand.keyup(event); talk.keyup(event); if (event.code === "KeyT") microphone.up(); });
 
 // Buttons are held like keys: by finger, mouse, or Space and Enter when focused.
 function holdable(button, down, up) {
@@ -296,28 +312,67 @@ $("words").onsubmit = event => {
 };
 function forget() {
   preview = null;
+  spoken = "";
   clearTimeout(typing);
   $("heard").className = "";
   setHtml("heard", "Several at once combine. <kbd>/</kbd> starts typing.");
   $("talk").classList.remove("asks");
 }
-function showHeard({ text, said, words, command, acted }) {
+function showHeard({ text, said, words, command, acted, spoken: heard }) {
+  if (heard) $("speak").className = "";
+  if (heard && !text) { forget(); $("heard").textContent = "Nothing was heard. Hold the button while you speak."; return; }
   const asks = said === null;
+  spoken = heard && !asks ? text : "";
   $("talk").classList.toggle("asks", asks);
   $("heard").className = asks ? "ask" : "";
   if (asks) $("heard").textContent = `“${text}”: which way do you mean? Press one of the six, or say it otherwise.`;
   else {
     const meaning = document.createElement("b");
     meaning.textContent = said.some(Boolean) ? words : "nothing to change";
-    $("heard").replaceChildren(acted ? "said: " : "would say: ", meaning, acted ? "" : " (Enter)");
+    $("heard").replaceChildren(acted ? "said: " : heard ? `heard “${text}”: ` : "would say: ", meaning);
+    if (spoken) $("heard").append(" ", confirmButton());
+    else if (!acted) $("heard").append(" (Enter)");
   }
   preview = asks || acted ? null : { command, words };
   if (acted) { $("text").value = ""; $("text").blur(); }
   showTalk();
 }
 
+// Spoken words act only when they are confirmed.
+function confirmButton() {
+  const button = Object.assign(document.createElement("button"), { id: "confirm", type: "button", onclick: confirmSpoken });
+  button.innerHTML = "<b>Say it</b><kbd>Enter</kbd>";
+  return button;
+}
+function confirmSpoken() {
+  const text = spoken;
+  spoken = "";
+  if (text) send({ type: "text", text, act: true });
+}
+
+const microphone = new Microphone({
+  send,
+  sendSound: sound => { if (socket?.readyState === WebSocket.OPEN) socket.send(sound); },
+  show: (doing, trouble) => {
+    $("speak").className = doing;
+    if (doing) forget();
+    if (doing) $("heard").textContent = doing === "listening" ? "Listening. Let go when you are done." : "One moment.";
+    if (trouble) $("heard").textContent = trouble;
+  },
+});
+function speak() {
+  if (voice) { $("heard").textContent = voice; return; }
+  if (state.in_control) microphone.down();
+}
+$("speak").addEventListener("pointerdown", event => { $("speak").setPointerCapture?.(event.pointerId); speak(); });
+for (const name of ["pointerup", "pointercancel", "lostpointercapture", "blur", "keyup"]) $("speak").addEventListener(name, () => microphone.up());
+$("speak").addEventListener("keydown", event => { if (event.code === "Space" && !event.repeat) { event.preventDefault(); speak(); } });
+$("speak").addEventListener("contextmenu", event => event.preventDefault());
+
 let toasting;
 function toast(text) {
+  // What was refused may be what was said.
+  if ($("speak").className) { $("speak").className = ""; $("heard").textContent = text; }
   $("toast").textContent = text;
   $("toast").hidden = false;
   clearTimeout(toasting);
