@@ -169,7 +169,7 @@ class Loaded:
         self.version = self.taken = 0
 
     def train(self, seconds: float) -> tuple[float, float]:
-        """Online updates per second, and CPU milliseconds of this thread per update, with all that a learner does."""
+        """Online updates per second, and CPU milliseconds of this thread per update, all included."""
         from dataclasses import replace
 
         from safetensors.torch import save as save_safetensors
