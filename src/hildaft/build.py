@@ -10,7 +10,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -18,6 +20,7 @@ from hildaft.algo.actors import Actors
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner
+from hildaft.arms import open_arm
 from hildaft.config import (
     RunConfig,
     read_config,
@@ -25,9 +28,11 @@ from hildaft.config import (
 )
 from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
+from hildaft.data.episodes import EpisodeStore
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
+from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.backbone import FrozenEncoders, content_hash
 from hildaft.models.selection import embed_commands, load_backbone, load_image_encoder
 from hildaft.robots.bolt_sim.robot import BoltRobot
@@ -35,6 +40,9 @@ from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.robots.serl_http import SerlConfig
+from hildaft.robots.watchdog import WatchedRobot
+from hildaft.runtime.demonstrations import choose_demonstrations
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
 from hildaft.seating import ConsoleOptions, seat
@@ -43,7 +51,7 @@ from hildaft.teleop.law import load_law
 from hildaft.teleop.scripted_operator import ScriptedOperator
 from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
 from hildaft.teleop.talk import PHRASES
-from hildaft.types import HilDaftError, Robot
+from hildaft.types import Episode, HilDaftError, Robot
 
 PROPRIO_DIM = 2
 """Jaw opening and whether the jaws are commanded closed."""
@@ -57,6 +65,7 @@ def open_run(
     resume: bool,
     stop: threading.Event,
     console: ConsoleOptions | None = None,
+    demonstrations: Path | None = None,
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
@@ -64,10 +73,11 @@ def open_run(
     stands in while no hand is on the robot.
 
     Raises:
-        HilDaftError: the folder exists and `resume` was not asked for, or the reverse.
+        HilDaftError: the folder exists and `resume` was not asked for, or the reverse; or there are too few
+            demonstrations in the folder of `demonstrations`, which then take the place of new ones.
     """
     config = resolve_config(config, folder, resume=resume)
-    if console is not None:
+    if console is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):
         config = replace(config, real_time=True)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
@@ -76,7 +86,11 @@ def open_run(
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
         if not resume:
+            given = _given_demonstrations(config, demonstrations, encoders)
             claim_folder(config, folder)
+            # The run starts from them as if it had recorded them itself.
+            for episode in given:
+                EpisodeStore(folder / "episodes").append(episode)
         with contextlib.ExitStack() as stack:
             terminal = stack.enter_context(ProgressView(config.tasks))
             operator = _build_operator(config, station)
@@ -111,7 +125,7 @@ class Station:
 
 
 def open_station(config: RunConfig) -> Station:
-    """The bolt bench, or the Gymnasium environment of the config.
+    """The bolt bench, or the Gymnasium environment or real arm of the config.
 
     Raises:
         HilDaftError: the environment's operator cannot be loaded.
@@ -139,6 +153,20 @@ def open_station(config: RunConfig) -> Station:
                 check=lambda: report_environment(environment),
                 close=gym_robot.close,
             )
+        case SerlConfig() | LeRobotConfig() as arm:
+            # In a process of its own: held within 200 ms, whatever becomes of this one.
+            watched = WatchedRobot(partial(open_arm, arm))
+            return Station(
+                robot=watched,
+                operator=lambda _: _require_person(arm.name),
+                check=lambda: None,
+                close=watched.close,
+            )
+
+
+def _require_person(arm: str) -> NoReturn:
+    msg = f"robot {arm}: nobody simulates a person beside a real arm; name the device in your hand with --operator"
+    raise HilDaftError(msg)
 
 
 def report_environment(config: GymConfig) -> None:
@@ -218,6 +246,15 @@ def resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfi
         msg = f"run folder {folder} exists; go on with it by --resume, or name another with --out"
         raise HilDaftError(msg)
     return config
+
+
+def _given_demonstrations(
+    config: RunConfig, folder: Path | None, encoders: FrozenEncoders
+) -> list[Episode]:
+    if folder is None:
+        return []
+    wanted = config.training.demonstrations
+    return choose_demonstrations(folder, config.tasks, wanted, encoders.hash)
 
 
 def claim_folder(config: RunConfig, folder: Path) -> None:

@@ -44,11 +44,15 @@ def train(words: Sequence[str]) -> int:
         seat: SeatConfig = field(default_factory=SeatConfig)
         """How the robot passes between the person and the policy."""
         env: Path | None = None
-        """YAML file of a Gymnasium environment to train on in the bolt bench's place."""
+        """YAML file of a Gymnasium environment or a real arm to train on in the bolt bench's place."""
+        demos: Path | None = None
+        """Folder of demonstrations made by `hildaft record` or `hildaft import`; without it they are recorded first."""
 
     given = parse_words(TrainArguments, f"train {preset}", rest, TrainArguments(start))
     console = ConsoleOptions(serving=given.serving, seat=given.seat) if given.console else None
-    return _run(given.config, given.out, resume=given.resume, console=console)
+    return _run(
+        given.config, given.out, resume=given.resume, console=console, demonstrations=given.demos
+    )
 
 
 def _environment_file(words: Sequence[str]) -> Path | None:
@@ -87,7 +91,14 @@ def demo(words: Sequence[str]) -> int:
     return _run(given.config, given.out, resume=False, console=console)
 
 
-def _run(config: object, out: Path, *, resume: bool, console: object) -> int:
+def _run(
+    config: object,
+    out: Path,
+    *,
+    resume: bool,
+    console: object,
+    demonstrations: Path | None = None,
+) -> int:
     from hildaft.build import open_run
     from hildaft.config import RunConfig
     from hildaft.eval.report import write_report
@@ -105,7 +116,9 @@ def _run(config: object, out: Path, *, resume: bool, console: object) -> int:
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
-    with open_run(config, out, resume=resume, stop=stop, console=console) as session:
+    with open_run(
+        config, out, resume=resume, stop=stop, console=console, demonstrations=demonstrations
+    ) as session:
         finished = session.run()
     if not finished:
         print(f"stopped; go on with: hildaft train --out {out} --resume", file=sys.stderr)
@@ -185,9 +198,14 @@ def check_env(words: Sequence[str]) -> int:
 
     from hildaft.build import report_environment
     from hildaft.config import read_environment
+    from hildaft.robots.gym_config import GymConfig
 
     given = parse_words(CheckEnvArguments, "check-env", words)
-    report_environment(read_environment(given.file))
+    config = read_environment(given.file)
+    if not isinstance(config, GymConfig):
+        msg = f"check-env {given.file}: it is of a real arm; look at it with `hildaft check-robot {given.file}`"
+        raise HilDaftError(msg)
+    report_environment(config)
     return 0
 
 

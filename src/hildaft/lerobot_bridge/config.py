@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from hildaft.robots.real_arm import ArmTask, BaseAxis
 from hildaft.robots.workspace import Workspace
 from hildaft.types import ActionScale, HilDaftError
 
@@ -103,14 +104,6 @@ class CameraKey:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmTask:
-    """One task of a real arm."""
-
-    instruction: str
-    """l_task, in words: what the backbone is told."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class LeRobotConfig:
     """One LeRobot arm."""
 
@@ -148,6 +141,8 @@ class LeRobotConfig:
     """A measured turn of more than this within one step is a fault."""
     step_limit: int = 50
     """Control steps of an episode (Sec. V-A)."""
+    forward_left_up: tuple[BaseAxis, BaseAxis, BaseAxis] = ("+x", "+y", "+z")
+    """Base axes that are forward, left and up for a person in front of the robot."""
 
     def __post_init__(self) -> None:
         if (self.pose_keys is None) == (self.joint_keys is None):

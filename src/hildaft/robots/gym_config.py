@@ -123,6 +123,8 @@ class GymTask:
 class GymConfig:
     """A Gymnasium environment in the bolt bench's place."""
 
+    kind: Literal["gymnasium"] = "gymnasium"
+    """Says which kind of file this is."""
     name: str
     """Identity of the robot, recorded with every episode."""
     tasks: dict[str, GymTask]
