@@ -28,7 +28,6 @@ from hildaft.config import (
 )
 from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
-from hildaft.data.episodes import EpisodeStore
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
@@ -42,7 +41,6 @@ from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.serl_http import SerlConfig
 from hildaft.robots.watchdog import WatchedRobot
-from hildaft.runtime.demonstrations import choose_demonstrations
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
 from hildaft.seating import ConsoleOptions, seat
@@ -51,7 +49,7 @@ from hildaft.teleop.law import load_law
 from hildaft.teleop.scripted_operator import ScriptedOperator
 from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
 from hildaft.teleop.talk import PHRASES
-from hildaft.types import Episode, HilDaftError, Robot
+from hildaft.types import HilDaftError, Robot
 
 PROPRIO_DIM = 2
 """Jaw opening and whether the jaws are commanded closed."""
@@ -65,7 +63,6 @@ def open_run(
     resume: bool,
     stop: threading.Event,
     console: ConsoleOptions | None = None,
-    demonstrations: Path | None = None,
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
@@ -73,8 +70,7 @@ def open_run(
     stands in while no hand is on the robot.
 
     Raises:
-        HilDaftError: the folder exists and `resume` was not asked for, or the reverse; or there are too few
-            demonstrations in the folder of `demonstrations`, which then take the place of new ones.
+        HilDaftError: the folder exists and `resume` was not asked for, or the reverse.
     """
     config = resolve_config(config, folder, resume=resume)
     if console is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):
@@ -86,11 +82,7 @@ def open_run(
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
         if not resume:
-            given = _given_demonstrations(config, demonstrations, encoders)
             claim_folder(config, folder)
-            # The run starts from them as if it had recorded them itself.
-            for episode in given:
-                EpisodeStore(folder / "episodes").append(episode)
         with contextlib.ExitStack() as stack:
             terminal = stack.enter_context(ProgressView(config.tasks))
             operator = _build_operator(config, station)
@@ -246,15 +238,6 @@ def resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfi
         msg = f"run folder {folder} exists; go on with it by --resume, or name another with --out"
         raise HilDaftError(msg)
     return config
-
-
-def _given_demonstrations(
-    config: RunConfig, folder: Path | None, encoders: FrozenEncoders
-) -> list[Episode]:
-    if folder is None:
-        return []
-    wanted = config.training.demonstrations
-    return choose_demonstrations(folder, config.tasks, wanted, encoders.hash)
 
 
 def claim_folder(config: RunConfig, folder: Path) -> None:

@@ -45,14 +45,10 @@ def train(words: Sequence[str]) -> int:
         """How the robot passes between the person and the policy."""
         env: Path | None = None
         """YAML file of a Gymnasium environment or a real arm to train on in the bolt bench's place."""
-        demos: Path | None = None
-        """Folder of demonstrations made by `hildaft record` or `hildaft import`; without it they are recorded first."""
 
     given = parse_words(TrainArguments, f"train {preset}", rest, TrainArguments(start))
     console = ConsoleOptions(serving=given.serving, seat=given.seat) if given.console else None
-    return _run(
-        given.config, given.out, resume=given.resume, console=console, demonstrations=given.demos
-    )
+    return _run(given.config, given.out, resume=given.resume, console=console)
 
 
 def _environment_file(words: Sequence[str]) -> Path | None:
@@ -91,14 +87,7 @@ def demo(words: Sequence[str]) -> int:
     return _run(given.config, given.out, resume=False, console=console)
 
 
-def _run(
-    config: object,
-    out: Path,
-    *,
-    resume: bool,
-    console: object,
-    demonstrations: Path | None = None,
-) -> int:
+def _run(config: object, out: Path, *, resume: bool, console: object) -> int:
     from hildaft.build import open_run
     from hildaft.config import RunConfig
     from hildaft.eval.report import write_report
@@ -116,9 +105,7 @@ def _run(
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
-    with open_run(
-        config, out, resume=resume, stop=stop, console=console, demonstrations=demonstrations
-    ) as session:
+    with open_run(config, out, resume=resume, stop=stop, console=console) as session:
         finished = session.run()
     if not finished:
         print(f"stopped; go on with: hildaft train --out {out} --resume", file=sys.stderr)
