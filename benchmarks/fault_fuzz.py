@@ -93,7 +93,8 @@ class BadPeer:
 
     def call(self, method: str, data: bytes, token: str) -> None:
         metadata = (("authorization", f"Bearer {token}"),)
-        self.channel.unary_unary(f"/{wire.SERVICE}/{method}")(data, metadata=metadata, timeout=30)
+        call = self.channel.unary_unary(f"/{wire.SERVICE}/{method}")
+        call(data, metadata=metadata, timeout=wire.DEADLINE_S.get(method, 5.0))
 
     def attack(self) -> None:
         kind = self.rng.choice(
@@ -134,7 +135,9 @@ class BadPeer:
     def make_version(self) -> tuple[str, bytes, str]:
         method = self.rng.choice(list(self.whole))
         message = type(self.whole[method]).FromString(self.whole[method].SerializeToString())
-        message.peer.schema_version = self.rng.choice([0, 2, 3, 2**32 - 1])
+        message.peer.schema_version = self.rng.choice(
+            [0, wire.SCHEMA_VERSION - 1, wire.SCHEMA_VERSION + 1, 2**32 - 1]
+        )
         return method, message.SerializeToString(), TOKEN
 
     def make_run(self) -> tuple[str, bytes, str]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import grpc
 
+from hildaft.runtime.link import wire
+
 _CAP = (
     ("grpc.max_receive_message_length", 1 << 27),
     ("grpc.max_send_message_length", 1 << 27),
@@ -104,7 +106,8 @@ class BadNetwork(grpc.GenericRpcHandler):
         context: grpc.ServicerContext,
     ) -> bytes:
         try:
-            return self._upstream.unary_unary(method)(data, metadata=metadata, timeout=30)
+            wait_s = wire.DEADLINE_S[method.rpartition("/")[2]]
+            return self._upstream.unary_unary(method)(data, metadata=metadata, timeout=wait_s)
         except grpc.RpcError as error:
             context.abort(error.code(), error.details())
             raise

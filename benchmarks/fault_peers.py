@@ -132,15 +132,17 @@ class SilentOperator:
 def jump_clock(folder: Path) -> None:
     """From now on this process's wall clock leaps by up to a day, forth and back, every second or so.
 
-    gRPC's Python and C parts read it one after the other to make a deadline; a true leap moves both alike, so
-    they are left with the true clock here.
+    gRPC's Python and C parts read it one after the other to make and read a deadline; a true leap moves both alike,
+    so they are left with the true clock here.
     """
     import types
 
     import grpc._channel
+    import grpc._server
 
     true_time, rng, offset = time.time, random.Random(os.getpid()), [0.0]
-    grpc._channel.time = types.SimpleNamespace(**{**vars(time), "time": true_time})
+    left = types.SimpleNamespace(**{**vars(time), "time": true_time})
+    grpc._channel.time = grpc._server.time = left
     time.time = lambda: true_time() + offset[0]
 
     def leap() -> None:

@@ -10,6 +10,7 @@ CONFIGS = {
     "config.py": ("RunConfig",),
     "algo/training.py": ("TrainingConfig",),
     "algo/config.py": (),
+    "baselines/dsrl.py": ("DsrlConfig",),
     "eval/local_bench.py": ("EvaluationConfig",),
     "teleop/simulated_operator.py": ("OperatorConfig",),
     "robots/gym_config.py": (),

@@ -21,6 +21,8 @@ from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner
 from hildaft.arms import open_arm
+from hildaft.baselines.dsrl import Dsrl
+from hildaft.baselines.noise_actor import NoiseActor, SteeredActors
 from hildaft.config import (
     RunConfig,
     read_config,
@@ -277,21 +279,24 @@ def build_encoders(config: RunConfig) -> FrozenEncoders:
 
 def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
     """Networks, replay buffer and counters of a new run."""
-    dims = _dims(encoders)
+    dims, tasks = _dims(encoders), config.tasks
+    names = ("all",) if config.pool_tasks else tasks
     replay = Replay(
-        config.tasks,
+        names,
         dims,
         discount=config.method.discount,
+        capacity=32_768 * len(tasks) // len(names),
         to_rollouts=config.method.to_rollouts,
         encoder_hash=encoders.hash,
+        pooled=config.pool_tasks,
     )
     table = embed_commands(PHRASES, config.encoders)
-    dual_actor = DualActor(config.method, config.tasks, dims, table, seed=config.seed)
+    agent = DualActor(config.method, names, dims, table, seed=config.seed)
     return Learner(
         config.training,
-        dual_actor,
+        agent if config.dsrl.variant == "off" else Dsrl(config.dsrl, agent, dims, config.seed),
         replay,
-        len(config.tasks),
+        len(names),
         seed=config.seed,
         encoder_hash=trained_on(config, encoders),
     )
@@ -305,10 +310,20 @@ def trained_on(config: RunConfig, encoders: FrozenEncoders) -> str:
 
 def build_policy(config: RunConfig, encoders: FrozenEncoders) -> DualActorPolicy:
     """The acting side: its own copy of the actors, so that training never changes a step under way."""
-    method = config.method
+    method, dims = config.method, _dims(encoders)
     table = embed_commands(PHRASES, config.encoders)
-    actors = Actors(method.primary, method.refinement, _dims(encoders), table, seed=config.seed)
-    return DualActorPolicy(encoders, actors, seed=config.seed, bypass_null=method.null_bypass)
+    actors = Actors(method.primary, method.refinement, dims, table, seed=config.seed)
+    if config.dsrl.variant != "off":
+        actors = SteeredActors(
+            actors, NoiseActor(config.dsrl.hidden, config.dsrl.noise_bound, dims)
+        )
+    return DualActorPolicy(
+        encoders,
+        actors,
+        seed=config.seed,
+        bypass_null=method.null_bypass,
+        listens=method.refinement_actor,
+    )
 
 
 def _dims(encoders: FrozenEncoders) -> Dims:

@@ -12,7 +12,8 @@ USAGE: Final = """\
 usage: hildaft COMMAND [...]
 
   demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report
-  train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny
+  train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny,
+                     and what ours is compared with: single-actor, bc, hg-dagger, hil-conrft, dsrl
   learner [PRESET]   train on what workers deliver, from other machines too
   worker             run one robot for a learner
   status             show a learner and its workers

@@ -13,6 +13,8 @@ import yaml
 from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
 from hildaft.algo.training import TrainingConfig
 from hildaft.arms import ArmConfig
+from hildaft.baselines import cloning, dsrl, hg_dagger, hil_conrft, single_actor
+from hildaft.baselines.dsrl import DsrlConfig
 from hildaft.eval.local_bench import EvaluationConfig
 from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.lerobot_bridge.config import LeRobotConfig
@@ -87,6 +89,10 @@ class RunConfig:
     """The simulated person who demonstrates, tweaks and talks."""
     method: DualActorConfig = HILDAFT
     """The dual-actor method and its switches."""
+    pool_tasks: bool = False
+    """All tasks count as one: one critic, one set of buffers, nothing balanced, as in HIL-ConRFT."""
+    dsrl: DsrlConfig = field(default_factory=DsrlConfig)
+    """DSRL in the dual actor's place, unless its variant is off."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Amounts of data and updates."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -103,6 +109,12 @@ class RunConfig:
         for task in self.tasks:
             require_name("tasks", task, known)
         check_backbone(self.backbone)
+        if self.dsrl.variant != "off" and (self.method.refinement_actor or self.pool_tasks):
+            msg = (
+                f"dsrl.variant={self.dsrl.variant!r}: method.refinement_actor and pool_tasks must be off with it;"
+                " start from preset dsrl"
+            )
+            raise HilDaftError(msg)
 
     @property
     def instructions(self) -> dict[str, str]:
@@ -130,6 +142,16 @@ def require_name(what: str, given: str, allowed: tuple[str, ...]) -> None:
 PRESETS: Final[dict[str, RunConfig]] = {
     "hildaft": RunConfig(),
     "paper": RunConfig(preset="paper", method=PAPER, training=TrainingConfig(batch_size=256)),
+    "single-actor": RunConfig(preset="single-actor", method=single_actor.METHOD),
+    "bc": RunConfig(preset="bc", method=cloning.METHOD, training=cloning.TRAINING),
+    "hg-dagger": RunConfig(preset="hg-dagger", method=hg_dagger.METHOD),
+    "hil-conrft": RunConfig(
+        preset="hil-conrft",
+        method=hil_conrft.METHOD,
+        pool_tasks=True,
+        training=hil_conrft.TRAINING,
+    ),
+    "dsrl": RunConfig(preset="dsrl", method=dsrl.METHOD, dsrl=DsrlConfig(variant="na")),
     "demo": RunConfig(
         preset="demo",
         training=TrainingConfig(online_transitions=6_000),
@@ -152,7 +174,8 @@ PRESETS: Final[dict[str, RunConfig]] = {
         evaluation=EvaluationConfig(episodes=1, episodes_before=1, episodes_during=1, every=100),
     ),
 }
-"""`hildaft`: the default. `paper`: the literal reading. `demo`: half an hour on two cores. `tiny`: for tests."""
+"""`hildaft`: the default. `paper`: the literal reading. `single-actor` to `dsrl`: what they are compared with
+(docs/baselines.md). `demo`: half an hour on two cores. `tiny`: for tests."""
 
 
 def write_config(config: RunConfig, path: Path) -> None:

@@ -169,7 +169,7 @@ def replace_rows(
 
 def test_warmup_gradients_equal_those_of_all_tasks_at_once() -> None:
     actor, rows = build(), batch()
-    features = actor._critic_features(rows.h, rows.features)
+    features = actor.critic_features(rows.h, rows.features)
     target = actor._bellman_target(rows)
     saved = actor._generator.get_state()
     gradients, _ = actor._warmup_gradients(rows, features, target)

@@ -39,7 +39,7 @@ def test_values_gradients_and_actions_agree_with_the_cpu() -> None:
     for device in ("cpu", "cuda"):
         learner, rows = actor(device), on_device(batch, device)
         weights = learner._weights
-        features = learner._critic_features(rows.h, rows.features)
+        features = learner.critic_features(rows.h, rows.features)
         state = critic.embed_state(weights, features, rows.proprio)
         q_value = critic.q_values(weights, state, rows.action.unsqueeze(2))
         gradients = torch.autograd.grad(q_value.square().sum(), list(weights.values()))

@@ -148,16 +148,21 @@ def test_it_corrects_a_stall_after_a_delay_for_a_burst_within_its_share() -> Non
 
 
 def test_progress_is_left_alone(env: BoltEnv) -> None:
-    operator = SimulatedOperator(env.scene_state, env.action_scale)
+    config = OperatorConfig(talk="right")
+    operator = SimulatedOperator(env.scene_state, env.action_scale, config)
+    spoken = []
     for task in TASKS:
         env.reset(seed=30, options={"task": task})
         operator.begin(task, 30)
         over = False
         while not over:
+            spoken.append(operator.speak() != NULL_COMMAND)
             action = oracle_action(env.scene_state(), env.action_scale)
             assert operator.tweak(action) is None
             _, _, terminated, truncated, _ = env.step(action)
             over = terminated or truncated
+    # Down a funnel the arm is sent where it does not go at once, and hears of it now and then.
+    assert np.mean(spoken) < 0.3
 
 
 def test_it_can_catch_a_drop_before_it_happens() -> None:
@@ -189,9 +194,10 @@ def test_talk_names_the_way_there_holds_it_and_its_opposite() -> None:
             assert operator.tweak(STILL_OPEN) is None
     assert set(spoken["none"]) == {NULL_COMMAND}
     # The bolt is 5 cm ahead along x, 1 cm along y, the grip 11 cm below: y is too little to say.
-    assert spoken["right"][5] == NULL_COMMAND
-    assert [word.signs for word in spoken["right"][6:]] == [(1, 0, -1)] * 5
-    assert [word.signs for word in spoken["opposite"][6:]] == [(-1, 0, 1)] * 5
+    # An arm that does not move is noticed after three steps.
+    assert spoken["right"][:3] == [NULL_COMMAND] * 3
+    assert [word.signs for word in spoken["right"][3:]] == [(1, 0, -1)] * 8
+    assert [word.signs for word in spoken["opposite"][3:]] == [(-1, 0, 1)] * 8
 
 
 def test_random_talk_is_random_and_never_silent_when_it_speaks() -> None:

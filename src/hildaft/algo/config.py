@@ -168,6 +168,15 @@ class DualActorConfig:
     off by default.
     """
 
+    refinement_actor: bool = True
+    """Whether there is a refinement actor. Off: Table I's ablation without the dual actor; commands are not heard."""
+
+    shared_critic: bool = False
+    """One critic for all tasks, which cannot tell them apart but by what it sees.
+
+    Differs from the paper (shared_critic): Sec. IV-C has one per task; an ablation, off by default.
+    """
+
     metrics_every: int = 25
     """Updates between two that report metrics."""
 
@@ -201,8 +210,19 @@ class DualActorConfig:
         self._require("target_rate", 0.0 < self.target_rate <= 1.0, "in (0, 1]; use 0.005")
         self._require("calql_actions", self.calql_actions >= 1, ">= 1; Cal-QL uses 10")
         self._require("metrics_every", self.metrics_every >= 1, ">= 1")
+        self._require(
+            "joint_weight",
+            self.refinement_actor or self.joint_weight == 0.0,
+            "0 without a refinement actor",
+        )
         ordered = 0.0 < self.task_weight_min <= self.task_weight_max
         self._require("task_weight_min", ordered, "> 0 and at most task_weight_max")
+
+    @property
+    def has_critics(self) -> bool:
+        """Whether any loss reads a critic; without one, none is trained."""
+        refinement = self.refinement_q_weight if self.refinement_actor else 0.0
+        return max(self.warmup_q_weight, self.online_q_weight, refinement) > 0.0
 
     def _require(self, name: str, fulfilled: bool, allowed: str) -> None:
         if not fulfilled:

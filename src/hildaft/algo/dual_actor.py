@@ -58,9 +58,10 @@ class DualActor:
         # What acts: an average over the primary actor's last updates, with the refinement actor as it is.
         self._acting: Final = copy.deepcopy(self.actors).requires_grad_(False)
         critic_features = dims.features + (dims.h if config.critic_reads_h else 0)
+        self._critic_names: Final = ("all",) if config.shared_critic else self.tasks
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            critics = Critics(config.critic, len(self.tasks), critic_features, dims.proprio)
+            critics = Critics(config.critic, len(self._critic_names), critic_features, dims.proprio)
         self.critics: Final = critics.to(self.device)
         self.targets: Final = copy.deepcopy(self.critics).requires_grad_(False)
         self._optimisers: Final[dict[Part, FusedAdam]] = {
@@ -69,7 +70,9 @@ class DualActor:
             "refinement": FusedAdam(self.actors.refinement, config.refinement_learning_rate),
         }
         self._weights: Final = self.critics.weights()
-        self._task_weights: Final = [self.critics.weights(task=i) for i in range(len(tasks))]
+        self._task_weights: Final = [
+            self.critics.weights(task=i) for i in range(len(self._critic_names))
+        ]
         self._held_weights: Final = {n: w.detach() for n, w in self._weights.items()}
         self._target_weights: Final = self.targets.weights()
         self._follow_critics: Final = get_ema_multi_avg_fn(1.0 - config.target_rate)
@@ -81,19 +84,37 @@ class DualActor:
             [command.signs for command in commands], dtype=torch.float32, device=self.device
         )
 
+    @property
+    def listens(self) -> bool:
+        """Whether there is a refinement actor to train and to talk to."""
+        return self.config.refinement_actor
+
+    @property
+    def online_rows(self) -> Phase:
+        """What the online updates draw: "warmup" stands for demonstrations and interventions alone."""
+        supervised = not self.config.has_critics and self.config.bc_data == "demos"
+        return "warmup" if supervised else "online"
+
     def fit_normalisation(self, h: Float[Tensor, "b d"], features: Float[Tensor, "b f"]) -> None:
         """Fits the standardisation of h and image features, before the first update."""
         self.actors.normalisation.fit(h.to(self.device), features.to(self.device))
 
-    def update_critics(self, batch: Batch, phase: Phase) -> Metrics:
+    def update_critics(
+        self, batch: Batch, phase: Phase, next_action: Float[Tensor, "n b 7"] | None = None
+    ) -> Metrics:
         """One step of every task's critics, then of the targets.
 
-        The loss is the Bellman loss, and in the warm-up Cal-QL's term too.
+        The loss is the Bellman loss, and in the warm-up Cal-QL's term too. `next_action` takes the place of the
+        primary actor's in the Bellman target.
 
         Paper: Alg. 1, lines 5, 13.
         """
-        features = self._critic_features(batch.h, batch.features)
-        target = self._bellman_target(batch)
+        if not self.config.has_critics:
+            return {}
+        if self.config.shared_critic:
+            batch = batch.pooled()
+        features = self.critic_features(batch.h, batch.features)
+        target = self._bellman_target(batch, next_action)
         if phase == "online":
             weights = self._weights
             state = critic.embed_state(weights, features, batch.proprio)
@@ -111,7 +132,7 @@ class DualActor:
             lambda: {
                 f"critic/{task}/{name}": values[row]
                 for name, values in measured.items()
-                for row, task in enumerate(self.tasks)
+                for row, task in enumerate(self._critic_names)
             },
         )
 
@@ -135,31 +156,24 @@ class DualActor:
         noise = sample_primary_noise(tuple(batch.reward.shape), self._generator)
         action = primary.act(state, noise)
         bc_loss = self._primary_bc_loss(batch, state, action, noise)
-        q_value = self._q_of(action, batch, self._held_weights)
-        task_weights = losses.compute_task_weights(
-            q_value.mean(dim=1),
-            constant=config.task_weight_constant,
-            low=config.task_weight_min,
-            high=config.task_weight_max,
-        )
-        if config.reweight_tasks:
-            q_loss = losses.weighted_task_q_loss(q_value, task_weights)
-        else:
-            q_loss = losses.uniform_task_q_loss(q_value)
-
-        loss = bc_weight * bc_loss + q_weight * q_loss
+        loss = bc_weight * bc_loss
+        measured = {"actor/bc_loss": bc_loss}
+        if q_weight:
+            q_value = self._q_of(action, batch, self._held_weights)
+            q_loss, task_weights = self._primary_q_loss(q_value)
+            loss = loss + q_weight * q_loss
+            measured["actor/q_loss"] = q_loss
+            if self._due("primary"):
+                (dq_da,) = torch.autograd.grad(q_value.sum(), action, retain_graph=True)
+                measured["actor/dq_da"] = dq_da.abs().mean()
+                for row, task in enumerate(self.tasks):
+                    measured[f"actor/qbar/{task}"] = q_value[row].mean()
+                    measured[f"actor/eps/{task}"] = task_weights[row]
         if config.joint_weight and talk_tweak is not None:
             loss = loss + config.joint_weight * self._joint_loss(talk_tweak)
-
-        measured = {"actor/bc_loss": bc_loss, "actor/q_loss": q_loss}
         if self._due("primary"):
-            (dq_da,) = torch.autograd.grad(q_value.sum(), action, retain_graph=True)
             dbc_da = 2.0 * (action - batch.action)[batch.from_demos]
-            measured["actor/dq_da"] = dq_da.abs().mean()
             measured["actor/dbc_da"] = dbc_da.abs().mean()
-            for row, task in enumerate(self.tasks):
-                measured[f"actor/qbar/{task}"] = q_value[row].mean()
-                measured[f"actor/eps/{task}"] = task_weights[row]
         optimiser = self._optimisers["primary"]
         optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
         self._follow_primary(list(self._acting.primary.parameters()), optimiser.parameters, 0)
@@ -217,12 +231,13 @@ class DualActor:
 
     def diagnostics(self, states: States, scale: ActionScale | None = None) -> dict[str, float]:
         """Obedience, size, null drift and spread on held-out states (see `measure_listening`)."""
-        return measure_listening(
+        measured = measure_listening(
             self._synchronised(),
             states,
             scale or ActionScale(),
             bypass_null=self.config.null_bypass,
         )
+        return measured if self.listens else {"spread_mm": measured["spread_mm"]}
 
     def weights(self) -> dict[str, Tensor]:
         """What a worker needs: both actors, the primary one averaged over its updates, and the normalisation."""
@@ -233,6 +248,10 @@ class DualActor:
         acting.refinement.load_state_dict(self.actors.refinement.state_dict())
         acting.normalisation.load_state_dict(self.actors.normalisation.state_dict())
         return acting
+
+    def settle(self) -> None:
+        """Makes the average over its updates the primary actor itself."""
+        self.actors.primary.load_state_dict(self._acting.primary.state_dict())
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Takes over what `weights` returned; critics and optimisers stay."""
@@ -275,14 +294,17 @@ class DualActor:
         live["updates"] = torch.tensor(list(self._updates.values()))
         return live
 
-    def _bellman_target(self, batch: Batch) -> Float[Tensor, "n b"]:
+    def _bellman_target(
+        self, batch: Batch, next_action: Float[Tensor, "n b 7"] | None = None
+    ) -> Float[Tensor, "n b"]:
         with torch.no_grad():
-            noise = sample_primary_noise(tuple(batch.reward.shape), self._generator)
-            next_action = self.actors.primary_action(
-                batch.next_h, batch.next_features, batch.next_proprio, noise
-            )
+            if next_action is None:
+                noise = sample_primary_noise(tuple(batch.reward.shape), self._generator)
+                next_action = self.actors.primary_action(
+                    batch.next_h, batch.next_features, batch.next_proprio, noise
+                )
             weights = self._target_weights
-            features = self._critic_features(batch.next_h, batch.next_features)
+            features = self.critic_features(batch.next_h, batch.next_features)
             state = critic.embed_state(weights, features, batch.next_proprio)
             next_q = critic.q_values(weights, state, next_action.unsqueeze(2)).squeeze(3)
             return losses.bellman_target(
@@ -305,7 +327,7 @@ class DualActor:
         sampled = self._calql_actions(batch)
         gradients = [torch.empty_like(weight) for weight in self._held_weights.values()]
         measured: dict[str, list[Tensor]] = {"bellman_loss": [], "calql_loss": [], "q_mean": []}
-        for task in range(len(self.tasks)):
+        for task in range(len(self._critic_names)):
             one = slice(task, task + 1)
             weights = self._task_weights[task]
             state = critic.embed_state(weights, features[one], batch.proprio[one])
@@ -371,6 +393,19 @@ class DualActor:
         denoised = primary.denoise(state, batch.action + sigma.unsqueeze(-1) * noise, sigma)
         return losses.karras_bc_loss(denoised, target, sigma, keep, config.primary.sigma_data)
 
+    def _primary_q_loss(self, q_value: Float[Tensor, "n b"]) -> tuple[Tensor, Float[Tensor, " n"]]:
+        """Eq. 15, or 14, and the weights of eq. 16."""
+        config = self.config
+        weights = losses.compute_task_weights(
+            q_value.mean(dim=1),
+            constant=config.task_weight_constant,
+            low=config.task_weight_min,
+            high=config.task_weight_max,
+        )
+        if config.reweight_tasks:
+            return losses.weighted_task_q_loss(q_value, weights), weights
+        return losses.uniform_task_q_loss(q_value), weights
+
     def _joint_loss(self, batch: TalkTweakBatch) -> Float[Tensor, ""]:
         """X3: eq. 8 as a loss of the primary actor; the refinement actor's mean is held fixed."""
         noise = sample_primary_noise(tuple(batch.command.shape), self._generator)
@@ -381,9 +416,10 @@ class DualActor:
         action = self.actors.primary_action(batch.h, batch.features, batch.proprio, noise)
         return losses.refinement_bc_loss(action, batch.action)
 
-    def _critic_features(
+    def critic_features(
         self, h: Float[Tensor, "n b d"], features: Float[Tensor, "n b f"]
     ) -> Float[Tensor, "n b g"]:
+        """What the critics read, standardised."""
         features = self.actors.normalisation.standardise_features(features)
         if not self.config.critic_reads_h:
             return features
@@ -391,7 +427,7 @@ class DualActor:
 
     def _weights_of(self, task: Tensor) -> CriticWeights:
         """The critics' weights without gradient, of the given tasks."""
-        if len(task) == len(self.tasks):
+        if self.config.shared_critic or len(task) == len(self.tasks):
             return self._held_weights
         return {
             name: tensor.unflatten(0, (len(self.tasks), -1))[task].flatten(0, 1)
@@ -405,9 +441,27 @@ class DualActor:
         weights: CriticWeights,
     ) -> Float[Tensor, "n b"]:
         """Mean over the ensemble of the value of each row's action."""
-        features = self._critic_features(batch.h, batch.features)
-        state = critic.embed_state(weights, features, batch.proprio)
-        return critic.q_values(weights, state, action.unsqueeze(2)).squeeze(3).mean(dim=1)
+        return self.q_of_members(action, batch, weights).mean(dim=1)
+
+    def q_of_members(
+        self,
+        action: Float[Tensor, "n b 7"],
+        batch: Batch | TalkTweakBatch,
+        weights: CriticWeights | None = None,
+    ) -> Float[Tensor, "n e b"]:
+        """Every member's value of each row's action; the critics are held fixed."""
+        features, proprio = self.critic_features(batch.h, batch.features), batch.proprio
+        rows = action.shape[:2]
+        if self.config.shared_critic:
+            features, proprio, action = (
+                values.flatten(0, 1).unsqueeze(0) for values in (features, proprio, action)
+            )
+        weights = self._held_weights if weights is None else weights
+        state = critic.embed_state(weights, features, proprio)
+        q_value = critic.q_values(weights, state, action.unsqueeze(2)).squeeze(3)
+        if self.config.shared_critic:
+            return q_value.squeeze(0).unflatten(1, rows).transpose(0, 1)
+        return q_value
 
     def _due(self, part: Part) -> bool:
         return self._updates[part] % self.config.metrics_every == 0

@@ -5,11 +5,11 @@ from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from hildaft.algo.actors import Actors
 from hildaft.models.consistency import sample_primary_noise
 from hildaft.types import Action, Encoded, HilDaftError, Observation, RefinementCommand
 
@@ -28,9 +28,41 @@ class Encoders(Protocol):
         ...
 
 
+@runtime_checkable
+class ActingNetworks(Protocol):
+    """What a learner publishes and a policy acts with: `Actors`, or a baseline's."""
+
+    def primary_action(
+        self,
+        h: Float[Tensor, "*b d"],
+        features: Float[Tensor, "*b f"],
+        proprio: Float[Tensor, "*b p"],
+        noise: Float[Tensor, "*b 7"],
+    ) -> Float[Tensor, "*b 7"]:
+        """An unclipped action in silence, from a sample of N(0, I)."""
+        ...
+
+    def refined_action(
+        self,
+        h: Float[Tensor, "*b d"],
+        features: Float[Tensor, "*b f"],
+        proprio: Float[Tensor, "*b p"],
+        command: Int[Tensor, "*b"],
+        noise: Float[Tensor, "*b 7"],
+    ) -> Float[Tensor, "*b 7"]:
+        """An unclipped action for a command's index."""
+        ...
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over published weights; raises HilDaftError where they do not fit."""
+        ...
+
+
 @final
 class DualActorPolicy:
     """Primary mode in silence, refinement mode on a command; one noise sample per action.
+
+    One that does not listen (`listens` off: no refinement actor) stays in primary mode whatever is said.
 
     Differs from the paper (null_bypass): with `bypass_null` the refinement actor is not asked when
     there is no command, since running it on "[null]" costs success.
@@ -41,15 +73,16 @@ class DualActorPolicy:
     def __init__(
         self,
         encoders: Encoders,
-        actors: Actors,
+        actors: ActingNetworks,
         *,
         seed: int,
         bypass_null: bool = True,
+        listens: bool = True,
         version: int = 0,
     ) -> None:
         self._encoders = encoders
         self._actors = actors
-        self._bypass_null = bypass_null
+        self._bypass_null, self._listens = bypass_null, listens
         self._version = version
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -78,7 +111,7 @@ class DualActorPolicy:
         features = torch.from_numpy(encoded.features).unsqueeze(0)
         proprio = torch.from_numpy(encoded.proprio).unsqueeze(0)
         noise = sample_primary_noise((1,), self._generator)
-        if command.is_null and self._bypass_null:
+        if not self._listens or (command.is_null and self._bypass_null):
             action = self._actors.primary_action(h, features, proprio, noise)
         else:
             index = torch.tensor([command.index])

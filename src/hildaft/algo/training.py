@@ -3,18 +3,73 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Protocol, final, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from hildaft.algo.dual_actor import DualActor, acting_weights
-from hildaft.data.replay import Replay
-from hildaft.types import Episode, HilDaftError
+from hildaft.algo.dual_actor import acting_weights
+from hildaft.data.replay import Batch, Phase, Replay, States, TalkTweakBatch
+from hildaft.types import ActionScale, Episode, HilDaftError
 
 Metrics = Mapping[str, float]
 
 _ENCODERS: Final = "learner.encoder_hash"
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """A method's networks and updates, as the learner drives them: `DualActor`, or one of `hildaft.baselines`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        ...
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has a use for the talk-and-tweak set."""
+        ...
+
+    @property
+    def online_rows(self) -> Phase:
+        """What the online updates draw: "warmup" stands for demonstrations and interventions alone."""
+        ...
+
+    def fit_normalisation(self, h: Float[Tensor, "b d"], features: Float[Tensor, "b f"]) -> None:
+        """Fits the standardisation of h and image features, before the first update."""
+        ...
+
+    def update_critics(self, batch: Batch, phase: Phase) -> Metrics:
+        """One step of whatever estimates values."""
+        ...
+
+    def update_primary(
+        self, batch: Batch, phase: Phase, talk_tweak: TalkTweakBatch | None = None
+    ) -> Metrics:
+        """One step of what acts in silence."""
+        ...
+
+    def update_refinement(self, batch: TalkTweakBatch) -> Metrics:
+        """One step of what listens; called only where `listens`."""
+        ...
+
+    def diagnostics(self, states: States, scale: ActionScale | None = None) -> dict[str, float]:
+        """Measures of the actors on held-out states."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """What a worker needs."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of everything training depends on, by name."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state` returned."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +92,8 @@ class TrainingConfig:
     """B; rounded down so that each task and buffer gets the same whole share. Not in the paper; ConRFT's is 256."""
     update_to_data: float = 1.0
     """At most this many online updates per transition. Not in the paper."""
+    critic_updates: int = 1
+    """Online critic updates per update of the primary actor, each on its own rows. Alg. 1 says 1, ConRFT's code 2."""
     rollout_gate: int = 100
     """Rollout rows each task needs before the online updates begin (Alg. 1, line 9)."""
     talk_tweak_gate: int = 100
@@ -49,6 +106,7 @@ class TrainingConfig:
             "demonstrations",
             "warmup_updates",
             "warmup_critic_every",
+            "critic_updates",
             "batch_size",
             "refinement_batch_size",
         ):
@@ -75,7 +133,7 @@ class Learner:
     def __init__(
         self,
         config: TrainingConfig,
-        dual_actor: DualActor,
+        dual_actor: Agent,
         replay: Replay,
         tasks: int,
         seed: int,
@@ -139,16 +197,23 @@ class Learner:
                 on_metrics(self.online_updates, metrics)
 
     def _update_online(self) -> dict[str, float]:
-        batch = self.replay.sample(self.batch_per_task, self._generator, "online")
+        agent = self.dual_actor
+        for _ in range(self.config.critic_updates - 1):
+            agent.update_critics(self._online_batch(), "online")
+        batch = self._online_batch()
         talk_tweak = None
-        if self._talk_tweak_rows() >= max(1, self.config.talk_tweak_gate):
+        if agent.listens and self._talk_tweak_rows() >= max(1, self.config.talk_tweak_gate):
             rows = self.config.refinement_batch_size
             talk_tweak = self.replay.sample_talk_tweak(rows, self._generator)
-        metrics = dict(self.dual_actor.update_critics(batch, "online"))
-        metrics |= self.dual_actor.update_primary(batch, "online", talk_tweak)
+        metrics = dict(agent.update_critics(batch, "online"))
+        metrics |= agent.update_primary(batch, "online", talk_tweak)
         if talk_tweak is not None:
-            metrics |= self.dual_actor.update_refinement(talk_tweak)
+            metrics |= agent.update_refinement(talk_tweak)
         return metrics
+
+    def _online_batch(self) -> Batch:
+        rows = self.dual_actor.online_rows
+        return self.replay.sample(self.batch_per_task, self._generator, rows)
 
     def _talk_tweak_rows(self) -> int:
         return sum(counts["talk_tweak"] for counts in self.replay.counts().values())

@@ -9,7 +9,7 @@ lists over the demonstrations.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal, TypeAlias, final
 
 import numpy as np
@@ -56,6 +56,10 @@ class Batch:
     from_demos: Bool[Tensor, "n b"]
     """Drawn from the demonstrations, which hold the interventions too."""
 
+    def pooled(self) -> "Batch":
+        """The same transitions as those of a single task."""
+        return Batch(*(getattr(self, f.name).flatten(0, 1).unsqueeze(0) for f in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class TalkTweakBatch:
@@ -99,7 +103,8 @@ class Replay:
     """Preallocated tensors on the learner's device; samples with one gather per field.
 
     `capacity` is the number of frames of each task's two stores; the oldest block of a full store
-    is overwritten, and its rows leave every list.
+    is overwritten, and its rows leave every list. A `pooled` one has a single task, which every
+    episode counts to, whatever its own is called.
 
     Paper: Alg. 1, lines 22, 25, 28-29.
     """
@@ -114,10 +119,15 @@ class Replay:
         to_rollouts: bool = False,
         encoder_hash: str | None = None,
         device: torch.device | None = None,
+        pooled: bool = False,
     ) -> None:
         if capacity < 2:
             msg = f"replay capacity={capacity}: must be >= 2 frames; use 32768"
             raise HilDaftError(msg)
+        if pooled and len(tasks) != 1:
+            msg = f"replay tasks={tuple(tasks)}: a pooled replay has one"
+            raise HilDaftError(msg)
+        self._pooled = pooled
         self.tasks: Final = tuple(tasks)
         self.dims: Final = dims
         self._discount = discount
@@ -231,7 +241,7 @@ class Replay:
         )
 
     def _check(self, episode: Episode) -> int:
-        if episode.task not in self.tasks:
+        if not self._pooled and episode.task not in self.tasks:
             msg = f"episode task={episode.task!r}: the replay holds {', '.join(self.tasks)}"
             raise HilDaftError(msg)
         if episode.source == "eval":
@@ -253,7 +263,7 @@ class Replay:
         self._encoder_hash = episode.encoder_hash
         if episode.robot not in self._robots:
             self._robots.append(episode.robot)
-        return self.tasks.index(episode.task)
+        return 0 if self._pooled else self.tasks.index(episode.task)
 
     def _write(
         self,

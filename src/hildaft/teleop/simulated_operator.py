@@ -29,6 +29,11 @@ TalkMode: TypeAlias = Literal["none", "right", "random", "opposite"]
 _TALK_SHARE: Final = 0.3
 """A direction is named when it is at least this share of the largest."""
 _TALK_THRESHOLD_M: Final = 0.001
+_STRAY_STEPS: Final = 3
+_STRAY_SHARE: Final = 0.6
+_STRAY_M: Final = 0.0015
+"""The person speaks when over these steps the end effector came to lie further than this, plus this share of
+the way it should have gone, from where it should be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +127,9 @@ class SimulatedOperator:
         self._state: SceneState | None = None
         self._spoken: RefinementCommand = NULL_COMMAND
         self._spoken_left = 0
+        self._goals: deque[Float64[np.ndarray, 3]] = deque(maxlen=_STRAY_STEPS + 1)
+        self._jaws_closed = False
+        self._ways: deque[Float64[np.ndarray, 3]] = deque(maxlen=_STRAY_STEPS + 1)
         self._forget_progress()
 
     def _forget_progress(self) -> None:
@@ -163,6 +171,14 @@ class SimulatedOperator:
             needed = remaining_steps(self._state, self._scale)
             self._needed.append(needed)
             self._least = min(self._least, needed)
+            if self._jaws_closed != self._state.jaw_closed:
+                # A grip or a release changes where to go; that is no error of the arm's.
+                self._goals.clear()
+                self._ways.clear()
+                self._jaws_closed = self._state.jaw_closed
+            way = oracle_displacement_m(self._state, self._scale, _STRAY_STEPS)
+            self._ways.append(way)
+            self._goals.append(self._state.ee_position_m + way)
             self._seen = True
         return self._state
 
@@ -178,6 +194,13 @@ class SimulatedOperator:
         wanted = bool(oracle_action(state, self._scale)[6] > 0)
         empty = state.jaw_closed and not state.bolt_held and state.jaw_opening_m < 0.008
         return needed > 3.0 and (stalls or drifts or late or (empty and not wanted))
+
+    def _strays(self, state: SceneState) -> bool:
+        """Whether the arm is not going where it should: what words mend soonest."""
+        if len(self._goals) <= _STRAY_STEPS:
+            return False
+        off_m = float(np.linalg.norm(state.ee_position_m - self._goals[0]))
+        return off_m > _STRAY_M + _STRAY_SHARE * float(np.linalg.norm(self._ways[0]))
 
     def _is_slip(self, state: SceneState, policy_action: Action) -> bool:
         """Whether the jaws are about to err: drop the bolt, close on nothing, or miss the moment to close or open."""
@@ -196,7 +219,8 @@ class SimulatedOperator:
         if self._config.talk == "none":
             return NULL_COMMAND
         state = self._observe()
-        if self._spoken_left == 0 and self._burst == 0 and self._is_wrong(state):
+        errs = self._is_wrong(state) or self._strays(state)
+        if self._spoken_left == 0 and self._burst == 0 and errs:
             self._spoken = self._choose_words(state)
             self._spoken_left = self._config.talk_steps
         if self._spoken_left == 0:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import grpc
@@ -138,7 +139,7 @@ def test_order_is_kept_and_repeats_are_only_confirmed(client, tmp_path):
     # The worker says itself that it cannot deliver 2: then the gap is no loss of the link.
     assert insert(client, 3, 1) == 3
     assert insert(client, 2, 1) == 3
-    [status] = client.call("Status", pb.StatusRequest(schema_version=1)).workers
+    [status] = client.call("Status", pb.StatusRequest(schema_version=wire.SCHEMA_VERSION)).workers
     assert (status.durable_sequence, status.episodes, status.gaps) == (3, 2, 1)
     assert len(EpisodeStore(tmp_path / "episodes")) == 2
 
@@ -151,7 +152,7 @@ def test_order_is_kept_and_repeats_are_only_confirmed(client, tmp_path):
         ({"tasks": ["reach", "fly"]}, "'fly'.*reach, push"),
         ({"tasks": []}, "tasks none"),
         ({"robot": ""}, "robot=''"),
-        ({"peer": peer(schema_version=9)}, "schema version 9.*speaks 1"),
+        ({"peer": peer(schema_version=9)}, "schema version 9.*speaks 2"),
         ({"peer": peer(run="another")}, "'another'.*'run'"),
     ],
 )
@@ -224,6 +225,66 @@ def test_weights_are_the_newest_alone(learner, spool):
         assert link.weight_age_s < 5
 
 
+def test_a_question_for_newer_weights_is_answered_when_there_are_some(learner, client):
+    join(client)
+    learner._shelf.publish(b"one", 1)
+    first = client.call("Weights", pb.WeightsRequest(peer=peer()))
+    assert first.tensors == b"one"
+    question = client.begin("Weights", pb.WeightsRequest(peer=peer(), held=first.weights))
+    wait_until(lambda: learner._shelf._questions)
+    assert not question.done()
+    learner._shelf.publish(b"two", 2)
+    assert client.result(question).tensors == b"two"
+    wait_until(lambda: not learner._shelf._questions)
+
+
+def test_questions_that_nobody_asks_any_more_are_forgotten(learner, client):
+    join(client)
+    request = pb.WeightsRequest(peer=peer())
+    gone = client.begin("Weights", request)
+    wait_until(lambda: learner._shelf._questions)
+    gone.cancel()
+    wait_until(lambda: not learner._shelf._questions)
+    # The same worker again, as after a cut connection: the older question is let go.
+    older, newer = client.begin("Weights", request), None
+    wait_until(lambda: learner._shelf._questions)
+    newer = client.begin("Weights", request)
+    assert client.result(older).tensors == b""
+    learner._shelf.publish(b"one", 1)
+    assert client.result(newer).tensors == b"one"
+
+
+def test_more_questions_than_may_wait_are_answered_at_once(learner, client, monkeypatch):
+    monkeypatch.setattr("hildaft.runtime.link.server._WAITING", 0)
+    join(client)
+    assert client.call("Weights", pb.WeightsRequest(peer=peer())).tensors == b""
+    assert client.describe().run == "run"
+
+
+def test_calls_that_would_stay_open_for_ever_are_refused(learner):
+    with grpc.insecure_channel(f"127.0.0.1:{learner.port}") as channel:
+        call = channel.stream_unary(f"/{wire.SERVICE}/Describe")
+        unsent, metadata = threading.Event(), (("authorization", f"Bearer {TOKEN}"),)
+
+        def silent():
+            unsent.wait(60)
+            yield b""
+
+        for timeout in (None, 30):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(silent(), metadata=metadata, timeout=timeout)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "a deadline is missing" in caught.value.details()
+        # Peers that say nothing give their room back at their deadline.
+        calls = [call.future(silent(), metadata=metadata, timeout=1) for _ in range(40)]
+        client = LearnerClient(f"127.0.0.1:{learner.port}", TOKEN, None)
+        assert client.describe().run == "run"
+        client.close()
+        unsent.set()
+        for one in calls:
+            one.cancel()
+
+
 def test_wrong_tokens_and_unknown_methods_are_typed_errors(learner):
     address = f"127.0.0.1:{learner.port}"
     for token in ("", "wrong", TOKEN[:-1], TOKEN + "x"):
@@ -253,7 +314,11 @@ def test_malformed_and_oversized_messages_are_typed_errors(learner, method, data
     with grpc.insecure_channel(f"127.0.0.1:{learner.port}", options) as channel:
         call = channel.unary_unary(f"/{wire.SERVICE}/{method}")
         with pytest.raises(grpc.RpcError) as caught:
-            call(data, metadata=(("authorization", f"Bearer {TOKEN}"),), timeout=20)
+            call(
+                data,
+                metadata=(("authorization", f"Bearer {TOKEN}"),),
+                timeout=wire.DEADLINE_S[method],
+            )
     if isinstance(code, str):
         assert code in caught.value.details()
     else:

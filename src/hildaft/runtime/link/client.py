@@ -1,7 +1,7 @@
-"""A worker's end of the link: two threads beside the control loop, which never waits for either.
+"""A worker's end of the link: three threads beside the control loop, which never waits for any of them.
 
-One delivers episodes from the spool, one reports and fetches the newest weights. Both try again for ever, at
-growing intervals, while the learner is away.
+One delivers episodes from the spool, one reports, one keeps a question for newer weights open at the learner. All
+try again for ever, at growing intervals, while the learner is away.
 """
 
 import hashlib
@@ -113,10 +113,20 @@ class LearnerClient:
             EpisodeRefusedError: this episode will not be taken.
             OutOfStepError: join again.
         """
+        return self.result(self.begin(method, request))
+
+    def begin(self, method: str, request: Any) -> "grpc.Future[Any]":  # noqa: ANN401
+        """Sends a call whose answer `result` waits for; it may be cancelled meanwhile."""
+        return self._calls[method].future(
+            request, timeout=wire.DEADLINE_S[method], metadata=self._metadata
+        )
+
+    def result(self, call: "grpc.Future[Any]") -> Any:  # noqa: ANN401
+        """The reply to a call that was begun, as `call` gives it."""
         try:
-            return self._calls[method](
-                request, timeout=wire.DEADLINE_S[method], metadata=self._metadata
-            )
+            return call.result()
+        except grpc.FutureCancelledError as error:
+            raise LearnerAwayError("cancelled") from error
         except grpc.RpcError as error:
             code, detail = _code_and_detail(error)
             if code in _FOR_GOOD:
@@ -160,7 +170,8 @@ class WorkerLink:
         self._health, self._say = health, say
         self._peer = pb.Peer(schema_version=wire.SCHEMA_VERSION, run=run, worker=spool.worker)
         self._stopping = threading.Event()
-        self._wake, self._report_now = threading.Event(), threading.Event()
+        self._wake = threading.Event()
+        self._question: grpc.Future[Any] | None = None
         self._failure: HilDaftError | None = None
         self._away_said = False
         self._joining = threading.Lock()
@@ -170,7 +181,8 @@ class WorkerLink:
             threading.Thread(target=self._run, args=(work, wake), name=name, daemon=True)
             for name, work, wake in (
                 ("deliver", self._deliver, self._wake),
-                ("report", self._report, self._report_now),
+                ("report", self._report, self._stopping),
+                ("follow", self._follow, self._stopping),
             )
         ]
 
@@ -182,7 +194,8 @@ class WorkerLink:
     def __exit__(self, *exception: object) -> None:
         self._stopping.set()
         self._wake.set()
-        self._report_now.set()
+        if self._question is not None:
+            self._question.cancel()
         for thread in self._threads:
             thread.join(timeout=5.0)
 
@@ -269,16 +282,16 @@ class WorkerLink:
         wait_s = RETRY_FIRST_S
         while not self._stopping.is_set() and self._failure is None:
             try:
-                wake.clear()
+                if wake is self._wake:
+                    wake.clear()
                 more = work()
-                self._note_away(None)
                 wait_s = RETRY_FIRST_S
                 if not more:
                     wake.wait(REPORT_S)
             except OutOfStepError:  # noqa: PERF203 - trying again is the point
                 self._rejoin()
                 self._stopping.wait(RETRY_FIRST_S)
-            except LearnerAwayError as error:
+            except (LearnerAwayError, EpisodeRefusedError) as error:
                 self._note_away(str(error))
                 # Scattered, so that many workers do not come back in one instant.
                 self._stopping.wait(wait_s * random.uniform(0.5, 1.0))
@@ -287,6 +300,8 @@ class WorkerLink:
                 self._failure = error
 
     def _note_away(self, reason: str | None) -> None:
+        if self._stopping.is_set():
+            return
         if reason is not None and not self._away_said:
             self._say(
                 f"learner {self._client.address} is away ({reason}); episodes are kept, trying again"
@@ -308,7 +323,7 @@ class WorkerLink:
             peer=self._peer, sequence=sequence, previous=self._durable, episode=payload
         )
         try:
-            reply = self._client.call("Insert", request)
+            reply = self._ask("Insert", request)
         except EpisodeRefusedError as error:
             self._spool.refuse(sequence, str(error))
             return True
@@ -328,15 +343,32 @@ class WorkerLink:
             achieved_hz=health.achieved_hz,
             late_share=health.late_share,
         )
-        newest = self._client.call("Report", request).weights
-        if newest and (held is None or newest != held.name):
-            reply = self._client.call("Weights", pb.WeightsRequest(peer=self._peer))
+        newest = self._ask("Report", request).weights
+        if held is not None and newest == held.name:
+            self._confirmed_s = time.monotonic()
+        return False
+
+    def _follow(self) -> bool:
+        """Asks for weights newer than those held; False where the learner has none and would not keep the question."""
+        held, asked_s = self._weights, time.monotonic()
+        request = pb.WeightsRequest(peer=self._peer, held=held.name if held else "")
+        self._question = self._client.begin("Weights", request)
+        if self._stopping.is_set():
+            self._question.cancel()
+        reply = self._client.result(self._question)
+        self._note_away(None)
+        if reply.tensors:
             if hashlib.sha256(reply.tensors).digest() != reply.sha256:
                 raise LearnerAwayError("weights arrived damaged")
             self._weights = Weights(reply.weights, int(reply.version), reply.tensors)
-        if newest:
+        if reply.weights:
             self._confirmed_s = time.monotonic()
-        return False
+        return bool(reply.tensors) or time.monotonic() - asked_s > REPORT_S
+
+    def _ask(self, method: str, request: Any) -> Any:  # noqa: ANN401
+        reply = self._client.call(method, request)
+        self._note_away(None)
+        return reply
 
 
 def _code_and_detail(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:

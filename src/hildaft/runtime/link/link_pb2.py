@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nlink.proto\x12\x0fhildaft.link.v1\")\n\x0f\x44\x65scribeRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\"D\n\rDescribeReply\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x03 \x01(\t\";\n\x04Peer\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\"\x93\x01\n\x0bJoinRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\x12\r\n\x05robot\x18\x02 \x01(\t\x12\x15\n\rtranslation_m\x18\x03 \x01(\x01\x12\x14\n\x0crotation_rad\x18\x04 \x01(\x01\x12\x14\n\x0c\x65ncoder_hash\x18\x05 \x01(\t\x12\r\n\x05tasks\x18\x06 \x03(\t\"%\n\tJoinReply\x12\x18\n\x10\x64urable_sequence\x18\x01 \x01(\x04\"2\n\x0bNextRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\"\xa2\x01\n\nAssignment\x12\x36\n\x08\x61\x63tivity\x18\x01 \x01(\x0e\x32$.hildaft.link.v1.Assignment.Activity\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x04\"@\n\x08\x41\x63tivity\x12\x08\n\x04WAIT\x10\x00\x12\x0f\n\x0b\x44\x45MONSTRATE\x10\x01\x12\x0b\n\x07ROLLOUT\x10\x02\x12\x0c\n\x08\x46INISHED\x10\x03\"i\n\rInsertRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x10\n\x08previous\x18\x03 \x01(\x04\x12\x0f\n\x07\x65pisode\x18\x04 \x01(\x0c\"\'\n\x0bInsertReply\x12\x18\n\x10\x64urable_sequence\x18\x01 \x01(\x04\"\xc4\x01\n\rReportRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07weights\x18\x03 \x01(\t\x12\x14\n\x0cweight_age_s\x18\x04 \x01(\x01\x12\x18\n\x10pending_episodes\x18\x05 \x01(\x04\x12\x15\n\rpending_bytes\x18\x06 \x01(\x04\x12\x13\n\x0b\x61\x63hieved_hz\x18\x07 \x01(\x01\x12\x12\n\nlate_share\x18\x08 \x01(\x01\"\x1e\n\x0bReportReply\x12\x0f\n\x07weights\x18\x01 \x01(\t\"5\n\x0eWeightsRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\"Q\n\x0cWeightsReply\x12\x0f\n\x07weights\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0f\n\x07tensors\x18\x03 \x01(\x0c\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\'\n\rStatusRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\"\xbe\x02\n\x0cWorkerStatus\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\r\n\x05robot\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05tasks\x18\x04 \x03(\t\x12\x0e\n\x06seen_s\x18\x05 \x01(\x01\x12\x0f\n\x07weights\x18\x06 \x01(\t\x12\x14\n\x0cweight_age_s\x18\x07 \x01(\x01\x12\x18\n\x10\x64urable_sequence\x18\x08 \x01(\x04\x12\x10\n\x08\x65pisodes\x18\t \x01(\x04\x12\x13\n\x0btransitions\x18\n \x01(\x04\x12\x11\n\tsuccesses\x18\x0b \x01(\x04\x12\x0c\n\x04gaps\x18\x0c \x01(\x04\x12\x18\n\x10pending_episodes\x18\r \x01(\x04\x12\x15\n\rpending_bytes\x18\x0e \x01(\x04\x12\x13\n\x0b\x61\x63hieved_hz\x18\x0f \x01(\x01\x12\x12\n\nlate_share\x18\x10 \x01(\x01\"\xb2\x02\n\x0bStatusReply\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65monstrations\x18\x03 \x01(\x04\x12\x16\n\x0ewarmup_updates\x18\x04 \x01(\x04\x12\x16\n\x0eonline_updates\x18\x05 \x01(\x04\x12\x1a\n\x12online_transitions\x18\x06 \x01(\x04\x12\x1a\n\x12wanted_transitions\x18\x07 \x01(\x04\x12\x0f\n\x07weights\x18\x08 \x01(\t\x12\x17\n\x0fstored_episodes\x18\t \x01(\x04\x12\x0f\n\x07refused\x18\n \x01(\x04\x12\x0c\n\x04up_s\x18\x0b \x01(\x01\x12.\n\x07workers\x18\x0c \x03(\x0b\x32\x1d.hildaft.link.v1.WorkerStatus\x12\x0e\n\x06time_s\x18\r \x01(\x01\x32\xff\x03\n\x07Learner\x12L\n\x08\x44\x65scribe\x12 .hildaft.link.v1.DescribeRequest\x1a\x1e.hildaft.link.v1.DescribeReply\x12@\n\x04Join\x12\x1c.hildaft.link.v1.JoinRequest\x1a\x1a.hildaft.link.v1.JoinReply\x12\x41\n\x04Next\x12\x1c.hildaft.link.v1.NextRequest\x1a\x1b.hildaft.link.v1.Assignment\x12\x46\n\x06Insert\x12\x1e.hildaft.link.v1.InsertRequest\x1a\x1c.hildaft.link.v1.InsertReply\x12\x46\n\x06Report\x12\x1e.hildaft.link.v1.ReportRequest\x1a\x1c.hildaft.link.v1.ReportReply\x12I\n\x07Weights\x12\x1f.hildaft.link.v1.WeightsRequest\x1a\x1d.hildaft.link.v1.WeightsReply\x12\x46\n\x06Status\x12\x1e.hildaft.link.v1.StatusRequest\x1a\x1c.hildaft.link.v1.StatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nlink.proto\x12\x0fhildaft.link.v1\")\n\x0f\x44\x65scribeRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\"D\n\rDescribeReply\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x03 \x01(\t\";\n\x04Peer\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\"\x93\x01\n\x0bJoinRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\x12\r\n\x05robot\x18\x02 \x01(\t\x12\x15\n\rtranslation_m\x18\x03 \x01(\x01\x12\x14\n\x0crotation_rad\x18\x04 \x01(\x01\x12\x14\n\x0c\x65ncoder_hash\x18\x05 \x01(\t\x12\r\n\x05tasks\x18\x06 \x03(\t\"%\n\tJoinReply\x12\x18\n\x10\x64urable_sequence\x18\x01 \x01(\x04\"2\n\x0bNextRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\"\xc1\x01\n\nAssignment\x12\x36\n\x08\x61\x63tivity\x18\x01 \x01(\x0e\x32$.hildaft.link.v1.Assignment.Activity\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x0f\n\x07weights\x18\x04 \x01(\t\"N\n\x08\x41\x63tivity\x12\x08\n\x04WAIT\x10\x00\x12\x0f\n\x0b\x44\x45MONSTRATE\x10\x01\x12\x0b\n\x07ROLLOUT\x10\x02\x12\x0c\n\x08\x46INISHED\x10\x03\x12\x0c\n\x08\x45VALUATE\x10\x04\"i\n\rInsertRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x10\n\x08previous\x18\x03 \x01(\x04\x12\x0f\n\x07\x65pisode\x18\x04 \x01(\x0c\"\'\n\x0bInsertReply\x12\x18\n\x10\x64urable_sequence\x18\x01 \x01(\x04\"\xc4\x01\n\rReportRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07weights\x18\x03 \x01(\t\x12\x14\n\x0cweight_age_s\x18\x04 \x01(\x01\x12\x18\n\x10pending_episodes\x18\x05 \x01(\x04\x12\x15\n\rpending_bytes\x18\x06 \x01(\x04\x12\x13\n\x0b\x61\x63hieved_hz\x18\x07 \x01(\x01\x12\x12\n\nlate_share\x18\x08 \x01(\x01\"\x1e\n\x0bReportReply\x12\x0f\n\x07weights\x18\x01 \x01(\t\"C\n\x0eWeightsRequest\x12#\n\x04peer\x18\x01 \x01(\x0b\x32\x15.hildaft.link.v1.Peer\x12\x0c\n\x04held\x18\x02 \x01(\t\"Q\n\x0cWeightsReply\x12\x0f\n\x07weights\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0f\n\x07tensors\x18\x03 \x01(\x0c\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\'\n\rStatusRequest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\"\xbe\x02\n\x0cWorkerStatus\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\r\n\x05robot\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05tasks\x18\x04 \x03(\t\x12\x0e\n\x06seen_s\x18\x05 \x01(\x01\x12\x0f\n\x07weights\x18\x06 \x01(\t\x12\x14\n\x0cweight_age_s\x18\x07 \x01(\x01\x12\x18\n\x10\x64urable_sequence\x18\x08 \x01(\x04\x12\x10\n\x08\x65pisodes\x18\t \x01(\x04\x12\x13\n\x0btransitions\x18\n \x01(\x04\x12\x11\n\tsuccesses\x18\x0b \x01(\x04\x12\x0c\n\x04gaps\x18\x0c \x01(\x04\x12\x18\n\x10pending_episodes\x18\r \x01(\x04\x12\x15\n\rpending_bytes\x18\x0e \x01(\x04\x12\x13\n\x0b\x61\x63hieved_hz\x18\x0f \x01(\x01\x12\x12\n\nlate_share\x18\x10 \x01(\x01\"\xb2\x02\n\x0bStatusReply\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65monstrations\x18\x03 \x01(\x04\x12\x16\n\x0ewarmup_updates\x18\x04 \x01(\x04\x12\x16\n\x0eonline_updates\x18\x05 \x01(\x04\x12\x1a\n\x12online_transitions\x18\x06 \x01(\x04\x12\x1a\n\x12wanted_transitions\x18\x07 \x01(\x04\x12\x0f\n\x07weights\x18\x08 \x01(\t\x12\x17\n\x0fstored_episodes\x18\t \x01(\x04\x12\x0f\n\x07refused\x18\n \x01(\x04\x12\x0c\n\x04up_s\x18\x0b \x01(\x01\x12.\n\x07workers\x18\x0c \x03(\x0b\x32\x1d.hildaft.link.v1.WorkerStatus\x12\x0e\n\x06time_s\x18\r \x01(\x01\x32\xff\x03\n\x07Learner\x12L\n\x08\x44\x65scribe\x12 .hildaft.link.v1.DescribeRequest\x1a\x1e.hildaft.link.v1.DescribeReply\x12@\n\x04Join\x12\x1c.hildaft.link.v1.JoinRequest\x1a\x1a.hildaft.link.v1.JoinReply\x12\x41\n\x04Next\x12\x1c.hildaft.link.v1.NextRequest\x1a\x1b.hildaft.link.v1.Assignment\x12\x46\n\x06Insert\x12\x1e.hildaft.link.v1.InsertRequest\x1a\x1c.hildaft.link.v1.InsertReply\x12\x46\n\x06Report\x12\x1e.hildaft.link.v1.ReportRequest\x1a\x1c.hildaft.link.v1.ReportReply\x12I\n\x07Weights\x12\x1f.hildaft.link.v1.WeightsRequest\x1a\x1d.hildaft.link.v1.WeightsReply\x12\x46\n\x06Status\x12\x1e.hildaft.link.v1.StatusRequest\x1a\x1c.hildaft.link.v1.StatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,27 +44,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NEXTREQUEST']._serialized_start=394
   _globals['_NEXTREQUEST']._serialized_end=444
   _globals['_ASSIGNMENT']._serialized_start=447
-  _globals['_ASSIGNMENT']._serialized_end=609
-  _globals['_ASSIGNMENT_ACTIVITY']._serialized_start=545
-  _globals['_ASSIGNMENT_ACTIVITY']._serialized_end=609
-  _globals['_INSERTREQUEST']._serialized_start=611
-  _globals['_INSERTREQUEST']._serialized_end=716
-  _globals['_INSERTREPLY']._serialized_start=718
-  _globals['_INSERTREPLY']._serialized_end=757
-  _globals['_REPORTREQUEST']._serialized_start=760
-  _globals['_REPORTREQUEST']._serialized_end=956
-  _globals['_REPORTREPLY']._serialized_start=958
-  _globals['_REPORTREPLY']._serialized_end=988
-  _globals['_WEIGHTSREQUEST']._serialized_start=990
-  _globals['_WEIGHTSREQUEST']._serialized_end=1043
-  _globals['_WEIGHTSREPLY']._serialized_start=1045
-  _globals['_WEIGHTSREPLY']._serialized_end=1126
-  _globals['_STATUSREQUEST']._serialized_start=1128
-  _globals['_STATUSREQUEST']._serialized_end=1167
-  _globals['_WORKERSTATUS']._serialized_start=1170
-  _globals['_WORKERSTATUS']._serialized_end=1488
-  _globals['_STATUSREPLY']._serialized_start=1491
-  _globals['_STATUSREPLY']._serialized_end=1797
-  _globals['_LEARNER']._serialized_start=1800
-  _globals['_LEARNER']._serialized_end=2311
+  _globals['_ASSIGNMENT']._serialized_end=640
+  _globals['_ASSIGNMENT_ACTIVITY']._serialized_start=562
+  _globals['_ASSIGNMENT_ACTIVITY']._serialized_end=640
+  _globals['_INSERTREQUEST']._serialized_start=642
+  _globals['_INSERTREQUEST']._serialized_end=747
+  _globals['_INSERTREPLY']._serialized_start=749
+  _globals['_INSERTREPLY']._serialized_end=788
+  _globals['_REPORTREQUEST']._serialized_start=791
+  _globals['_REPORTREQUEST']._serialized_end=987
+  _globals['_REPORTREPLY']._serialized_start=989
+  _globals['_REPORTREPLY']._serialized_end=1019
+  _globals['_WEIGHTSREQUEST']._serialized_start=1021
+  _globals['_WEIGHTSREQUEST']._serialized_end=1088
+  _globals['_WEIGHTSREPLY']._serialized_start=1090
+  _globals['_WEIGHTSREPLY']._serialized_end=1171
+  _globals['_STATUSREQUEST']._serialized_start=1173
+  _globals['_STATUSREQUEST']._serialized_end=1212
+  _globals['_WORKERSTATUS']._serialized_start=1215
+  _globals['_WORKERSTATUS']._serialized_end=1533
+  _globals['_STATUSREPLY']._serialized_start=1536
+  _globals['_STATUSREPLY']._serialized_end=1842
+  _globals['_LEARNER']._serialized_start=1845
+  _globals['_LEARNER']._serialized_end=2356
 # @@protoc_insertion_point(module_scope)

@@ -62,24 +62,28 @@ class NextRequest(_message.Message):
     def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("activity", "task", "seed")
+    __slots__ = ("activity", "task", "seed", "weights")
     class Activity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         WAIT: _ClassVar[Assignment.Activity]
         DEMONSTRATE: _ClassVar[Assignment.Activity]
         ROLLOUT: _ClassVar[Assignment.Activity]
         FINISHED: _ClassVar[Assignment.Activity]
+        EVALUATE: _ClassVar[Assignment.Activity]
     WAIT: Assignment.Activity
     DEMONSTRATE: Assignment.Activity
     ROLLOUT: Assignment.Activity
     FINISHED: Assignment.Activity
+    EVALUATE: Assignment.Activity
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     activity: Assignment.Activity
     task: str
     seed: int
-    def __init__(self, activity: _Optional[_Union[Assignment.Activity, str]] = ..., task: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
+    weights: str
+    def __init__(self, activity: _Optional[_Union[Assignment.Activity, str]] = ..., task: _Optional[str] = ..., seed: _Optional[int] = ..., weights: _Optional[str] = ...) -> None: ...
 
 class InsertRequest(_message.Message):
     __slots__ = ("peer", "sequence", "previous", "episode")
@@ -126,10 +130,12 @@ class ReportReply(_message.Message):
     def __init__(self, weights: _Optional[str] = ...) -> None: ...
 
 class WeightsRequest(_message.Message):
-    __slots__ = ("peer",)
+    __slots__ = ("peer", "held")
     PEER_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     peer: Peer
-    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ...) -> None: ...
+    held: str
+    def __init__(self, peer: _Optional[_Union[Peer, _Mapping]] = ..., held: _Optional[str] = ...) -> None: ...
 
 class WeightsReply(_message.Message):
     __slots__ = ("weights", "version", "tensors", "sha256")

@@ -5,7 +5,7 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, cast, final
@@ -20,9 +20,13 @@ from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.wire import Refusal
 from hildaft.types import HilDaftError
 
-_THREADS: Final = 16
-_CONCURRENT: Final = 32
-"""Calls at once; more are answered RESOURCE_EXHAUSTED, so that memory stays bounded."""
+_AT_WORK: Final = 16
+"""Calls that may hold a message at once, so that memory stays bounded."""
+_WAITING: Final = 64
+"""Workers whose question for newer weights may stay open; one more is answered at once, and asks again later."""
+_THREADS: Final = _AT_WORK + _WAITING
+_CONCURRENT: Final = 2 * _THREADS
+"""Calls at once; more are answered RESOURCE_EXHAUSTED."""
 
 
 @dataclass(slots=True)
@@ -37,12 +41,14 @@ class Progress:
 
 @final
 class WeightShelf:
-    """Holds the newest published weights and nothing older. Thread-safe."""
+    """Holds the newest published weights and nothing older; wakes who waits for them. Thread-safe."""
 
     def __init__(self) -> None:
         # A restarted learner may go back in versions: the boot tells its weights from the earlier ones.
-        self._boot, self._lock = secrets.token_hex(4), threading.Lock()
+        self._boot, self._changed = secrets.token_hex(4), threading.Condition()
         self._reply = pb.WeightsReply()
+        self._questions: dict[str, object] = {}
+        self._closed = False
 
     def publish(self, tensors: bytes, version: int) -> None:
         """Puts these weights (a safetensors file) in the place of the ones before."""
@@ -52,13 +58,48 @@ class WeightShelf:
             tensors=tensors,
             sha256=hashlib.sha256(tensors).digest(),
         )
-        with self._lock:
+        with self._changed:
             self._reply = reply
+            self._changed.notify_all()
 
-    def newest(self) -> Any:  # noqa: ANN401 - generated class
-        """The newest weights; without a name before the first."""
-        with self._lock:
-            return self._reply
+    @property
+    def name(self) -> str:
+        """Name of the newest weights; empty before the first."""
+        with self._changed:
+            return self._reply.weights
+
+    def newer(self, worker: str, held: str, wait_s: float, asks: Callable[[], bool]) -> Any:  # noqa: ANN401
+        """The newest weights, as soon as they are others than `held`.
+
+        Their name alone after `wait_s`, once `asks` says that nobody listens any more (`wake` makes it look), where
+        too many wait already, and where the same worker has asked again.
+        """
+        question, end = object(), time.monotonic() + wait_s
+        with self._changed:
+            if worker in self._questions or len(self._questions) < _WAITING:
+                self._questions[worker] = question
+                self._changed.notify_all()
+            while self._reply.weights == held and self._questions.get(worker) is question:
+                left_s = end - time.monotonic()
+                if self._closed or left_s <= 0 or not asks():
+                    break
+                self._changed.wait(left_s)
+            if self._questions.get(worker) is question:
+                del self._questions[worker]
+            if self._reply.weights != held:
+                return self._reply
+            return pb.WeightsReply(weights=held, version=self._reply.version)
+
+    def wake(self) -> None:
+        """Makes every waiting question look whether it is still asked."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Answers every open question; later ones do not wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
 
 @final
@@ -91,6 +132,7 @@ class LinkServer:
         self._token, self._tls = token.encode(), tls
         self._config, self._intake, self._roster = config, intake, roster
         self._shelf, self._progress, self._started = shelf, progress, time.monotonic()
+        self._at_work = threading.Semaphore(_AT_WORK)
         self.refused = 0
         """Calls refused so far, whatever the reason."""
         self._server = grpc.server(
@@ -114,6 +156,7 @@ class LinkServer:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._shelf.close()
         # Calls under way may end: what they bring is on disk or is sent again.
         self._server.stop(grace=2.0).wait(5.0)
 
@@ -125,10 +168,29 @@ class LinkServer:
     def _count(self) -> None:
         self.refused += 1
 
-    def _handle(self, method: str, data: bytes, context: grpc.ServicerContext) -> bytes:
+    def _handle(
+        self, method: str, messages: Iterator[bytes], context: grpc.ServicerContext
+    ) -> bytes:
         try:
-            request = wire.parse_request(method, data)
-            return self._answer(method, request, context).SerializeToString()
+            # None of the message is read before here, and no peer can keep a call open for ever.
+            left_s, most_s = context.time_remaining(), 2 * wire.DEADLINE_S[method]
+            if left_s > most_s:
+                raise Refusal(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"{method}: a deadline is missing; {most_s:.0f} s at most are allowed",
+                )
+            if not self._at_work.acquire(timeout=max(0.0, left_s)):
+                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "the learner is busy; ask later")
+            try:
+                request = wire.parse_request(method, next(messages, b""))
+                reply = self._answer(method, request, context)
+            finally:
+                self._at_work.release()
+            if method == "Weights":
+                context.add_callback(self._shelf.wake)
+                worker, held = request.peer.worker, request.held
+                reply = self._shelf.newer(worker, held, wire.WAIT_S, context.is_active)
+            return reply.SerializeToString()
         except Refusal as refusal:
             self._count()
             context.abort(refusal.code, refusal.reason)
@@ -153,10 +215,10 @@ class LinkServer:
                 return pb.InsertReply(durable_sequence=durable)
             case "Report":
                 self._roster.report(worker, request)
-                return pb.ReportReply(weights=self._shelf.newest().weights)
+                return pb.ReportReply(weights=self._shelf.name)
             case _:
                 self._roster.require_joined(worker)
-                return self._shelf.newest()
+                return None
 
     def _identify(self, peer: Any, context: grpc.ServicerContext) -> str:  # noqa: ANN401
         wire.require_schema(peer.schema_version)
@@ -192,7 +254,7 @@ class LinkServer:
             online_updates=progress.online_updates,
             online_transitions=progress.online_transitions,
             wanted_transitions=progress.wanted_transitions,
-            weights=self._shelf.newest().weights,
+            weights=self._shelf.name,
             stored_episodes=self._intake.count,
             refused=self.refused,
             up_s=time.monotonic() - self._started,
@@ -207,7 +269,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def __init__(
         self,
-        handle: Callable[[str, bytes, grpc.ServicerContext], bytes],
+        handle: Callable[[str, Iterator[bytes], grpc.ServicerContext], bytes],
         admits: Callable[[Mapping[str, str]], bool],
         count: Callable[[], None],
     ) -> None:
@@ -224,10 +286,11 @@ class _Handlers(grpc.GenericRpcHandler):
                 grpc.StatusCode.UNIMPLEMENTED, f"there is no {service}/{method}"[:120]
             )
 
-        def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
-            return self._handle(method, data, context)
+        def handle(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            return self._handle(method, messages, context)
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        # As a stream of one, whose message is read when it is asked for.
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     def _refuse(self, code: grpc.StatusCode, reason: str) -> Any:  # noqa: ANN401
         self._count()

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from hildaft.runtime.link import link_pb2 as pb
 from hildaft.types import HilDaftError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SERVICE: Final = "hildaft.link.v1.Learner"
 DEFAULT_PORT: Final = 50_551
 
@@ -36,6 +36,8 @@ REPLIES: Final[dict[str, Any]] = {
     "Weights": pb.WeightsReply,
     "Status": pb.StatusReply,
 }
+WAIT_S: Final = 10.0
+"""How long the learner keeps a question for newer weights before it answers that there are none."""
 DEADLINE_S: Final = {
     "Describe": 5.0,
     "Join": 5.0,
@@ -45,6 +47,8 @@ DEADLINE_S: Final = {
     "Weights": 60.0,
     "Status": 5.0,
 }
+"""How long a worker waits for an answer. A call that might stay open for more than twice that is refused before its
+message is read, so that silent peers keep nothing busy."""
 
 CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
