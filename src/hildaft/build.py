@@ -43,6 +43,7 @@ from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.serl_http import SerlConfig
 from hildaft.robots.watchdog import WatchedRobot
+from hildaft.runtime.demonstrations import take_demonstrations
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
 from hildaft.seating import ConsoleOptions, seat
@@ -65,14 +66,15 @@ def open_run(
     resume: bool,
     stop: threading.Event,
     console: ConsoleOptions | None = None,
+    demonstrations: Path | None = None,
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
     With `console` a person may sit beside the robot: the run then goes by the clock, and the simulated operator
-    stands in while no hand is on the robot.
+    stands in while no hand is on the robot. With `demonstrations` a new run starts from those of another run.
 
     Raises:
-        HilDaftError: the folder exists and `resume` was not asked for, or the reverse.
+        HilDaftError: the demonstrations do not fit, the folder exists and `resume` was not asked for, or the reverse.
     """
     config = resolve_config(config, folder, resume=resume)
     if console is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):
@@ -84,7 +86,9 @@ def open_run(
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
         if not resume:
-            claim_folder(config, folder)
+            robot = station.robot.name
+            fill = _demonstrations_from(demonstrations, config, folder, robot, encoders.hash)
+            claim_folder(config, folder, fill)
         with contextlib.ExitStack() as stack:
             terminal = stack.enter_context(ProgressView(config.tasks))
             operator = _build_operator(config, station)
@@ -105,6 +109,25 @@ def open_run(
             yield Session(folder, plan_of(config), learner, bench, view, stop)
     finally:
         station.close()
+
+
+def _demonstrations_from(
+    source: Path | None, config: RunConfig, folder: Path, robot: str, encoder_hash: str
+) -> Callable[[], None]:
+    """What puts the demonstrations of another run into a new folder; nothing where there is no other run."""
+
+    def fill() -> None:
+        if source is not None:
+            take_demonstrations(
+                source,
+                folder,
+                tasks=config.tasks,
+                wanted=config.training.demonstrations,
+                robot=robot,
+                encoder_hash=encoder_hash,
+            )
+
+    return fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,10 +265,14 @@ def resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfi
     return config
 
 
-def claim_folder(config: RunConfig, folder: Path) -> None:
-    """Makes a run folder with its config and provenance; raises HilDaftError where it cannot be written."""
+def claim_folder(config: RunConfig, folder: Path, fill: Callable[[], None] = lambda: None) -> None:
+    """Makes a run folder with its config and provenance; raises HilDaftError where it cannot be written.
+
+    `fill` brings in what the run starts from; before that has worked there is no config, and nothing to resume.
+    """
     try:
         folder.mkdir(parents=True)
+        fill()
         write_config(config, folder / "config.yaml")
         _record_provenance(folder)
     except OSError as error:

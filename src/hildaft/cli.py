@@ -18,6 +18,8 @@ usage: hildaft COMMAND [...]
   worker             run one robot for a learner
   status             show a learner and its workers
   certs NAME         make certificates for the link between machines
+  study NAME         run an experiment of the paper within a time budget: table1, fig5, table2, long-horizon,
+                     multi-robot, ablations, talk-control
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   console [RUN]      drive the arm from the browser, alone or beside a run's policy
   record             demonstrations from the browser, or by the simulated operator, each one reviewed
@@ -54,6 +56,7 @@ COMMANDS: Final = {
     "demo": "run:demo",
     "train": "run:train",
     "eval": "run:evaluate",
+    "study": "study:study",
     "console": "console:console",
     "record": "console:record",
     "report": "run:report",

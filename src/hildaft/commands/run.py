@@ -45,10 +45,18 @@ def train(words: Sequence[str]) -> int:
         """How the robot passes between the person and the policy."""
         env: Path | None = None
         """YAML file of a Gymnasium environment or a real arm to train on in the bolt bench's place."""
+        demonstrations: Path | None = None
+        """Run, or folder of episodes, whose demonstrations to start from in place of recording some."""
 
     given = parse_words(TrainArguments, f"train {preset}", rest, TrainArguments(start))
     console = ConsoleOptions(serving=given.serving, seat=given.seat) if given.console else None
-    return _run(given.config, given.out, resume=given.resume, console=console)
+    return _run(
+        given.config,
+        given.out,
+        resume=given.resume,
+        console=console,
+        demonstrations=given.demonstrations,
+    )
 
 
 def _environment_file(words: Sequence[str]) -> Path | None:
@@ -87,7 +95,14 @@ def demo(words: Sequence[str]) -> int:
     return _run(given.config, given.out, resume=False, console=console)
 
 
-def _run(config: object, out: Path, *, resume: bool, console: object) -> int:
+def _run(
+    config: object,
+    out: Path,
+    *,
+    resume: bool,
+    console: object,
+    demonstrations: Path | None = None,
+) -> int:
     from hildaft.build import open_run
     from hildaft.config import RunConfig
     from hildaft.eval.report import write_report
@@ -105,7 +120,9 @@ def _run(config: object, out: Path, *, resume: bool, console: object) -> int:
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
-    with open_run(config, out, resume=resume, stop=stop, console=console) as session:
+    with open_run(
+        config, out, resume=resume, stop=stop, console=console, demonstrations=demonstrations
+    ) as session:
         finished = session.run()
     if not finished:
         print(f"stopped; go on with: hildaft train --out {out} --resume", file=sys.stderr)

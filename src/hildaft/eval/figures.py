@@ -24,7 +24,7 @@ PALETTE: Final = ("#1f7a6d", "#d08320", "#5b5ea6", "#b0413e", "#4c8fbf", "#7a6a5
 SMOOTHING: Final = 30
 """Rows of a running mean over rollouts, at most over losses."""
 
-_STYLE: Final[dict[Any, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hildaft",
     "font.family": "sans-serif",
@@ -140,7 +140,7 @@ def plot_losses(runs: Sequence[RunData]) -> Plot | None:
     columns = 4
     rows = math.ceil(len(names) / columns)
     with ExitStack() as stack:
-        stack.enter_context(rc_context({**_STYLE, "font.size": 8.0, "axes.titlesize": 8.0}))
+        stack.enter_context(rc_context({**STYLE, "font.size": 8.0, "axes.titlesize": 8.0}))
         figure = Figure(figsize=(11.0, 1.65 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False)
         for panel, name in zip(panels.flat, names, strict=False):
@@ -274,7 +274,7 @@ def _smoothed(values: Sequence[float], window: int = SMOOTHING) -> list[float]:
 
 
 def _render(draw: Callable[[Axes], None], *, legend: bool) -> str:
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(5.4, 3.0), layout="constrained")
         axes = figure.subplots()
         draw(axes)

@@ -1,0 +1,115 @@
+"""The paper's experiments: `study` runs one of them within a time budget and writes what came out."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from hildaft.commands.parse import parse_words
+from hildaft.types import HilDaftError
+
+
+@dataclass(frozen=True)
+class StudyArguments:
+    """Run an experiment of the paper; stop and start it as you like, finished runs are never run again."""
+
+    name: tyro.conf.Positional[str]
+    """table1, fig5, table2, long-horizon, multi-robot, ablations or talk-control."""
+    quick: bool = False
+    """A short form: fewer transitions and episodes, one seed; table1 takes about twenty minutes on two cores."""
+    budget_minutes: float | None = None
+    """Stop after this long; what was not run is listed, and the next call goes on."""
+    jobs: int = os.cpu_count() or 1
+    """Runs at a time."""
+    seeds: tuple[int, ...] = field(default=())
+    """Seeds of the runs; 0 1 2, or 0 with --quick, where not given."""
+    transitions: int | None = None
+    """Online transitions of each run where the study's own number (15,000; quick 4,000) is not wanted."""
+    only: tuple[str, ...] = field(default=())
+    """Methods to run; all where not given."""
+    run: tuple[Path, ...] = field(default=())
+    """Finished runs to measure in place of training some (long-horizon, talk-control)."""
+    root: Path = Path("runs") / "study"
+    """Folder of the runs."""
+    out: Path = Path("docs") / "results"
+    """Folder of the results."""
+    summarise: bool = False
+    """Run nothing; write the results of what is there."""
+
+
+def study(words: Sequence[str]) -> int:
+    """`hildaft study NAME [--quick] [--budget-minutes M] [--jobs J] [--seeds N...]`."""
+    from hildaft.config import require_name
+    from hildaft.study.studies import STUDIES
+
+    given = parse_words(StudyArguments, "study", words)
+    require_name("study", given.name, tuple(STUDIES))
+    if given.jobs < 1 or (given.budget_minutes is not None and given.budget_minutes < 0):
+        msg = f"--jobs {given.jobs} --budget-minutes {given.budget_minutes}: 1 or more, 0 or more is allowed"
+        raise HilDaftError(msg)
+
+    from hildaft.study.results import StudyResult, write_results
+    from hildaft.study.runner import Runner
+    from hildaft.study.studies import plan_study
+
+    members = plan_study(
+        given.name,
+        seeds=given.seeds or ((0,) if given.quick else (0, 1, 2)),
+        quick=given.quick,
+        transitions=given.transitions,
+        only=given.only,
+        runs=given.run,
+    )
+    # Runs of other lengths are other runs.
+    suffix = ("-quick" if given.quick else "") + (
+        f"-{given.transitions}" if given.transitions is not None else ""
+    )
+    root = given.root.with_name(given.root.name + suffix)
+    command = ("hildaft", "study", *words)
+    result = StudyResult(
+        name=given.name + suffix, study=given.name, command=command, members=members, root=root
+    )
+
+    def write(failures: dict[str, str]) -> None:
+        for path in write_results(result, given.out, failures):
+            print(path, flush=True)
+
+    runner = Runner(
+        given.name, members, root, jobs=given.jobs, say=_say, on_done=lambda: write(runner.failures)
+    )
+    deadline = time.monotonic() + (
+        60 * given.budget_minutes if given.budget_minutes is not None else float("inf")
+    )
+    stop = _Stop()
+    finished = True if given.summarise else runner.run(deadline, stop.is_set)
+    write(runner.failures)
+    if finished or given.summarise:
+        return 0
+    print("not finished; the same command goes on", file=sys.stderr)
+    return 130 if stop.is_set() else 0
+
+
+class _Stop:
+    """Set by Ctrl-C or SIGTERM; the second signal kills."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def is_set(self) -> bool:
+        return self._asked
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        del frame
+        self._asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,124 @@
+"""Writes `NAME.json`, `NAME.md` and `NAME.png` of a study from the run folders, whatever of it exists."""
+
+import json
+import os
+import platform
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final
+
+from matplotlib.figure import Figure
+
+from hildaft.study import drawing, pages
+from hildaft.study.collect import Entry, collect
+from hildaft.study.grid import Member
+from hildaft.study.runner import run_folder
+from hildaft.types import HilDaftError
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """What is written: a study's runs, and how it was called."""
+
+    name: str
+    """Of the files."""
+    study: str
+    command: tuple[str, ...]
+    members: list[Member]
+    root: Path
+
+
+WRITERS: Final[dict[str, tuple[Callable[[Entry], list[str]], Callable[[Entry], Figure]]]] = {
+    "table1": (pages.table1, drawing.draw_bars),
+    "fig5": (pages.fig5, drawing.draw_curves),
+    "table2": (pages.table2, drawing.draw_bars),
+    "ablations": (pages.ablations, drawing.draw_bars),
+    "talk-control": (pages.talk_control, drawing.draw_talk),
+}
+"""By study: its Markdown and its picture."""
+
+
+def compose(result: StudyResult, failures: dict[str, str]) -> Entry:
+    """The study's document."""
+    folders = [run_folder(result.root, result.study, member) for member in result.members]
+    runs, missing = collect(result.members, folders, failures)
+    return {
+        "study": result.study,
+        "name": result.name,
+        "command": shlex.join(result.command),
+        "commit": _one([run["commit"] for run in runs]),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": _one([run["machine"] for run in runs])
+        or f"{os.cpu_count()} cores {platform.machine()}",
+        "hours": round(sum(run["wall_minutes"] for run in runs) / 60, 2),
+        "seeds": sorted({run["seed"] for run in runs}),
+        "runs": runs,
+        "not_run": missing,
+    }
+
+
+def write_results(result: StudyResult, out: Path, failures: dict[str, str]) -> list[Path]:
+    """Writes the files and returns their paths.
+
+    Raises:
+        HilDaftError: a run folder is damaged, or the folder cannot be written.
+    """
+    document = compose(result, failures)
+    write_page, draw = WRITERS[result.study]
+    body = write_page(document) if document["runs"] else ["No run is finished yet.", ""]
+    lines = [*_head(document), *body, *_foot(document)]
+    paths = [out / f"{result.name}.json", out / f"{result.name}.md"]
+    picture = drawing.render(draw, document) if document["runs"] else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _write(paths[0], (json.dumps(document, indent=1) + "\n").encode())
+        _write(paths[1], ("\n".join(lines) + "\n").encode())
+        if picture is not None:
+            paths.append(out / f"{result.name}.png")
+            _write(paths[2], picture)
+    except OSError as error:
+        msg = f"results folder {out}: {error.strerror or error}; name another with --out"
+        raise HilDaftError(msg) from error
+    return paths
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f".writing-{path.name}")
+    part.write_bytes(content)
+    part.rename(path)
+
+
+def _one(values: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _head(document: Entry) -> list[str]:
+    picture = [f"![{document['name']}]({document['name']}.png)", ""] if document["runs"] else []
+    seeds = ", ".join(str(seed) for seed in document["seeds"]) or "none yet"
+    return [
+        f"# {document['name']}",
+        "",
+        f"`{document['command']}`, seeds {seeds}, commit {document['commit'] or 'none'}, {document['date']}, "
+        f"{document['machine']}, {document['hours']} hours of runs (wall clock, as many at a time as `--jobs` says). "
+        f"Every outcome of every evaluation episode is in `{document['name']}.json`.",
+        "",
+        *picture,
+    ]
+
+
+def _foot(document: Entry) -> list[str]:
+    lines: list[str] = []
+    if document["not_run"]:
+        lines += ["## Not run", "", "| method | seed | state |", "|---|---|---|"]
+        lines += [
+            f"| {entry['method']} | {entry['seed']} | {entry['reason']} |"
+            for entry in document["not_run"]
+        ]
+    partly = [run for run in document["runs"] if run["not_measured"]]
+    if partly:
+        lines += ["", "Not measured yet:", ""]
+        lines += [f"- {run['folder']}: {', '.join(run['not_measured'])}" for run in partly]
+    return lines

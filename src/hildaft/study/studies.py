@@ -1,0 +1,223 @@
+"""The studies by name: which runs each consists of, and what is measured on them afterwards."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from hildaft.study.grid import FULL, QUICK, Amounts, Measurement, Member, require_keys, train_words
+from hildaft.types import HilDaftError
+
+METHODS: Final[dict[str, tuple[str, ...]]] = {
+    "hildaft": ("hildaft",),
+    "single-actor": ("single-actor",),
+    "hg-dagger": ("hg-dagger",),
+    "hil-conrft": ("hil-conrft",),
+    "dsrl": ("dsrl",),
+    "paper": ("paper",),
+    "bc": ("bc",),
+    "dsrl-offline": ("dsrl", "--dsrl.critic=offline"),
+    "dsrl-sac": ("dsrl", "--dsrl.variant=sac"),
+    "dsrl-direct": ("dsrl", "--dsrl.variant=direct"),
+}
+"""Label to preset and changes; the first seven in both Table I and its quick form."""
+TABLE1: Final = "table1"
+QUICK_METHODS: Final = 7
+
+ABLATIONS: Final[dict[str, tuple[str, ...]]] = {
+    "no-task-weights": ("--method.no-reweight-tasks",),
+    "shared-critic": ("--method.shared-critic",),
+    "no-calql": ("--method.calql-weight=0",),
+    "bc-on-all-rollouts": ("--method.bc-data=all",),
+    "bc-on-demos": ("--method.bc-data=demos",),
+    "no-x1": ("--method.tied-noise=0",),
+    "no-x2": ("--method.counterfactual-weight=0",),
+    "no-x3": ("--method.joint-weight=0",),
+    "talk-in-training": ("--method.talk-in-rollouts",),
+    "k-1": ("--method.primary.noise-scale=1",),
+    "k-5": ("--method.primary.noise-scale=5",),
+    "utd-0.5": ("--training.update-to-data=0.5",),
+    "utd-2": ("--training.update-to-data=2",),
+    "ensemble-1": ("--method.critic.members=1",),
+    "ensemble-5": ("--method.critic.members=5",),
+    "interventions-0": ("--operator.max-share=0",),
+    "interventions-10": ("--operator.max-share=0.1",),
+    "interventions-40": ("--operator.max-share=0.4",),
+    "demonstrations-5": ("--training.demonstrations=5",),
+    "demonstrations-10": ("--training.demonstrations=10",),
+    "demonstrations-40": ("--training.demonstrations=40",),
+}
+"""Label to what is changed of preset hildaft."""
+QUICK_ABLATIONS: Final = ("no-task-weights", "shared-critic", "no-calql", "no-x1", "no-x2", "no-x3")
+
+FLEETS: Final[dict[str, tuple[str, ...]]] = {
+    "1-robot": ("A",),
+    "2-robots": ("A", "B"),
+    "2-robots-alike": ("A", "A"),
+    "4-robots": ("A", "B", "A", "B"),
+}
+"""Fig. 7 and beyond: the first is trained on A alone, the second on A and B."""
+
+BOLTS: Final = (1, 2, 3, 4)
+TALK_MODES: Final = ("none", "right", "random", "opposite")
+
+
+def _table1(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
+    labels = list(METHODS)[: QUICK_METHODS if quick else None]
+    return [_method(label, seed, amounts) for seed in seeds for label in labels]
+
+
+def _method(label: str, seed: int, amounts: Amounts) -> Member:
+    preset, *changes = METHODS[label]
+    return Member(
+        method=label, seed=seed, words=train_words(preset, amounts, *changes), group=TABLE1
+    )
+
+
+def _fig5(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
+    del quick
+    return [_method(m, seed, amounts) for seed in seeds for m in ("hildaft", "single-actor")]
+
+
+def _table2(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
+    del quick
+    octo = [replace(_method("hildaft", seed, amounts), method="hildaft") for seed in seeds]
+    words = train_words("hildaft", amounts, "--backbone=smol-tiny")
+    return octo + [Member(method="smol-tiny", seed=seed, words=words) for seed in seeds]
+
+
+def _ablations(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
+    labels = QUICK_ABLATIONS if quick else tuple(ABLATIONS)
+    members = [_method("hildaft", seed, amounts) for seed in seeds]
+    for label in labels:
+        words = _override(train_words("hildaft", amounts), ABLATIONS[label])
+        members += [Member(method=label, seed=seed, words=words) for seed in seeds]
+    return members
+
+
+def _override(words: tuple[str, ...], changes: tuple[str, ...]) -> tuple[str, ...]:
+    """A change takes the place of the same option among the amounts."""
+    options = {change.partition("=")[0] for change in changes}
+    return (*(word for word in words if word.partition("=")[0] not in options), *changes)
+
+
+def _talk_control(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
+    """Right, random and opposite words at the end of training, and early on, where the policy still errs."""
+    episodes = 20 if quick else 50
+    early = replace(amounts, transitions=min(1_500, amounts.transitions))
+    members: list[Member] = []
+    for seed in seeds:
+        final = _method("hildaft", seed, amounts)
+        members.append(replace(final, measurements=_talk_measurements(episodes)))
+        for method, words in (
+            ("early", train_words("hildaft", early)),
+            ("early-paper", train_words("paper", early)),
+        ):
+            members.append(
+                Member(
+                    method=method,
+                    seed=seed,
+                    words=words,
+                    measurements=_talk_measurements(episodes),
+                )
+            )
+    return members
+
+
+def _talk_measurements(episodes: int) -> tuple[Measurement, ...]:
+    return tuple(
+        Measurement(
+            name=f"talk-{mode}-{episodes}",
+            words=lambda run, mode=mode: (
+                *("eval", str(run), "--talk", mode),
+                *("--episodes", str(episodes), "--seed", "3000", "--json"),
+            ),
+        )
+        for mode in TALK_MODES
+    )
+
+
+def _long_horizon(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
+    measurements = chain_measurements(10 if quick else 30)
+    return [replace(_method("hildaft", seed, amounts), measurements=measurements) for seed in seeds]
+
+
+def chain_measurements(chains: int) -> tuple[Measurement, ...]:
+    """One to four bolts, silent and with the operator talking, on the same scenes."""
+    return tuple(
+        Measurement(
+            name=f"chain-{bolts}-{talk}-{chains}",
+            words=lambda run, bolts=bolts, talk=talk: (
+                *("chain", str(run), "--bolts", str(bolts), "--talk", talk),
+                *("--chains", str(chains), "--json"),
+            ),
+        )
+        for bolts in BOLTS
+        for talk in ("none", "right")
+    )
+
+
+def _multi_robot(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
+    labels = list(FLEETS)[: 2 if quick else None]
+    words = train_words("hildaft", amounts)
+    return [
+        Member(method=label, seed=seed, words=words, robots=FLEETS[label])
+        for seed in seeds
+        for label in labels
+    ]
+
+
+STUDIES: Final[dict[str, Callable[[Sequence[int], Amounts, bool], list[Member]]]] = {
+    "table1": _table1,
+    "fig5": _fig5,
+    "table2": _table2,
+    "long-horizon": _long_horizon,
+    "multi-robot": _multi_robot,
+    "ablations": _ablations,
+    "talk-control": _talk_control,
+}
+"""From seeds, amounts and whether it is the quick form to the runs, in the order they are to be made."""
+
+
+def plan_study(
+    name: str,
+    *,
+    seeds: Sequence[int],
+    quick: bool,
+    transitions: int | None,
+    only: Sequence[str],
+    runs: Sequence[Path],
+) -> list[Member]:
+    """The members of a study.
+
+    Args:
+        name: one of STUDIES.
+        seeds: of the runs.
+        quick: its short form.
+        transitions: of the online stage, where another number is wanted; evaluations are as many.
+        only: methods to keep; all where empty.
+        runs: finished runs to measure in place of runs of its own; long-horizon and talk-control alone take them.
+
+    Raises:
+        HilDaftError: a study that takes no runs, an unknown method, or a seed given twice.
+    """
+    amounts = QUICK if quick else FULL
+    if transitions is not None:
+        every = max(1, transitions * amounts.every // amounts.transitions)
+        amounts = replace(amounts, transitions=transitions, every=every)
+    members = STUDIES[name](seeds, amounts, quick)
+    if runs:
+        measurements = members[0].measurements
+        if not measurements:
+            msg = f"--run: study {name} trains its own runs; long-horizon and talk-control measure given ones"
+            raise HilDaftError(msg)
+        return [
+            Member(method="given", seed=0, words=(), measurements=measurements, given=run)
+            for run in runs
+        ]
+    known = list(dict.fromkeys(member.method for member in members))
+    for method in only:
+        if method not in known:
+            msg = f"--only {method}: study {name} has {', '.join(known)}"
+            raise HilDaftError(msg)
+    return require_keys([m for m in members if not only or m.method in only])
