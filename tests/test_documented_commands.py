@@ -125,7 +125,7 @@ def test_it_runs(sandbox, monkeypatch, capsys):
         ran.append(line)
     assert {line.split()[0] for line in ran} >= {
         *("inspect", "export", "import", "convert-pickle", "export-policy", "report", "eval"),
-        *("certs", "doctor"),
+        *("certs", "check-env", "doctor"),
     }
     assert json.loads((sandbox / "policy" / "config.json").read_text())["type"] == "hildaft"
     capsys.readouterr()

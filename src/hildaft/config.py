@@ -219,11 +219,18 @@ def read_environment(path: Path) -> Environment:
         case SerlConfig():
             return config
         case GymConfig():
-            file, _, function = config.operator.partition(":")
-            if not file.endswith(".py"):
-                return config
-            place = f"{(path.parent / file).resolve()}:{function}"
-            return dataclasses.replace(config, operator=place)
+            tasks = {
+                name: dataclasses.replace(task, env_id=_beside(task.env_id, path.parent))
+                for name, task in config.tasks.items()
+            }
+            operator = _beside(config.operator, path.parent)
+            return dataclasses.replace(config, tasks=tasks, operator=operator)
+
+
+def _beside(name: str, folder: Path) -> str:
+    """`file.py:thing` with the file's place resolved; anything else as it is."""
+    file, _, thing = name.rpartition(":")
+    return f"{(folder / file).resolve()}:{thing}" if file.endswith(".py") else name
 
 
 def read_arm(path: Path) -> ArmConfig:

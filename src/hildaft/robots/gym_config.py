@@ -112,7 +112,8 @@ class GymTask:
     instruction: str
     """l_task, in words."""
     env_id: str
-    """As for `gymnasium.make`; `package:Name-v1` imports the package first."""
+    """As for `gymnasium.make`; `package:Name-v1` imports the package first, `file.py:Name-v1` the file, which is
+    looked for beside the YAML file."""
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     """Passed to `gymnasium.make`."""
     reset_options: dict[str, Any] = field(default_factory=dict[str, Any])
