@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, final
 
 import torch
 
 from hildaft.algo.dual_actor import Dims
 from hildaft.cli import LAUNCH_ENVIRONMENT
+from hildaft.models.products import linear
 
 ROOT: Final = Path(__file__).parents[1]
 TASKS: Final = ("upright", "pick", "assemble")
@@ -70,9 +71,9 @@ def _round(value: float) -> float:
 
 
 def sgemm_seconds_per_flop(size: int = 512) -> Callable[[], object]:
-    """A call that multiplies two square matrices; divide its time by `2 * size**3`."""
+    """A call that multiplies two square matrices, by the faster of torch's libraries; its FLOP are `2 * size**3`."""
     left, right = torch.randn(size, size), torch.randn(size, size)
-    return lambda: left @ right
+    return lambda: linear(left, right)
 
 
 SGEMM_FLOPS: Final = 2 * 512**3
@@ -124,13 +125,39 @@ def commit() -> str:
     return git.stdout.strip() or "not a checkout"
 
 
+@final
+class Neighbours:
+    """How busy others kept this machine's cores since this was made; load averages would count ourselves too."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic(), _busy_s(), _own_s()
+
+    def cores(self) -> float:
+        """Cores' worth of other processes' CPU time; children count as ours once they have ended."""
+        then, busy, own = self._start
+        taken = (_busy_s() - busy) - (_own_s() - own)
+        return max(0.0, taken / (time.monotonic() - then))
+
+
+def _busy_s() -> float:
+    """CPU seconds that all processes of the machine have taken; the first line of /proc/stat."""
+    user, nice, system, _, _, irq, softirq = map(
+        int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_s() -> float:
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
 def write_out(figures: Mapping[str, Figure], extra: Mapping[str, Any] | None = None) -> None:
     """Prints what `run.py` collects: figures by name, and anything worth keeping beside them."""
-    load = os.getloadavg()[0]
     json.dump(
         {
             "figures": {name: asdict(figure) for name, figure in figures.items()},
-            "extra": {**(extra or {}), "load_average": round(load, 2)},
+            "extra": dict(extra or {}),
         },
         sys.stdout,
         indent=1,

@@ -21,6 +21,7 @@ from hildaft.runtime.link.intake import Intake, Terms
 from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.server import LinkServer, Progress, WeightShelf
 from hildaft.runtime.link.spool import Spool
+from hildaft.runtime.rig import Companion
 from hildaft.runtime.worker import Worker, wait_for
 from hildaft.types import (
     NULL_COMMAND,
@@ -161,7 +162,7 @@ def say(line: str) -> None:
 
 def run_learner(folder: Path, port: int) -> int:
     """Serves until the file `finish` is there; exit code 2 where the store takes no more."""
-    intake = Intake(EpisodeStore(folder / "episodes"), TERMS)
+    intake = Intake(EpisodeStore(folder / "episodes"), EpisodeStore(folder / "evaluations"), TERMS)
     roster = Roster(intake, 0, lambda kind, task, index: index)
     roster.stage = "online"
     shelf = WeightShelf()
@@ -201,7 +202,7 @@ def run_worker(folder: Path, port: int, hz: float, keep_free_mib: int) -> int:
     worker = Worker(
         CountingRobot(folder, boot, (3, 12)),
         NumberPolicy(),
-        SilentOperator(),
+        Companion.simulated(SilentOperator()),
         spool,
         TASKS,
         pacing,

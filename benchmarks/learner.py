@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
+from unittest import mock
 
 import torch
 
@@ -33,6 +34,7 @@ from flops import count
 from hildaft.algo.dual_actor import HILDAFT, DualActor, DualActorConfig
 from hildaft.algo.training import Learner, TrainingConfig
 from hildaft.data.replay import Replay
+from hildaft.models import products
 from hildaft.models.critic import CriticConfig
 from loop_learner import LoopLearner
 from reencode import ReencodingLearner
@@ -141,7 +143,7 @@ def against_reencoding(rounds: int, figures: dict[str, Figure], extra: dict[str,
     extra["reencode_s"] = spread(times["reencode"], "s", "").value
 
 
-def task_scaling(rounds: int, figures: dict[str, Figure]) -> None:
+def task_scaling(rounds: int, figures: dict[str, Figure], extra: dict[str, Any]) -> None:
     """The online update at fixed B for more and more tasks."""
     updates: dict[str, Callable[[], object]] = {}
     for n in (1, 3, 10, 30):
@@ -151,6 +153,38 @@ def task_scaling(rounds: int, figures: dict[str, Figure]) -> None:
     for n in ("1", "10", "30"):
         figures[f"learner.tasks{n}_vs_3"] = ratio(
             times[n], times["3"], f"3 tasks at the same B; {n} tasks here"
+        )
+    extra["tasks_ms"] = {
+        n: spread([1e3 * t for t in taken], "ms", "").value for n, taken in times.items()
+    }
+
+
+def products_gain(rounds: int, figures: dict[str, Figure]) -> None:
+    """What `hildaft.models.products` saves: the same updates with every product by MKL."""
+    if products.ONEDNN is None:
+        return
+    updates, onednn = Updates(HILDAFT, filled_replay(TASKS), TASKS), products.ONEDNN
+
+    def by_mkl(update: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            with mock.patch.object(products, "ONEDNN", None):
+                update()
+
+        return run
+
+    times = interleave(
+        {
+            "online": updates.online,
+            "online_mkl": by_mkl(updates.online),
+            "warmup": updates.warmup,
+            "warmup_mkl": by_mkl(updates.warmup),
+        },
+        rounds,
+    )
+    assert products.ONEDNN is onednn
+    for phase in ("online", "warmup"):
+        figures[f"learner.{phase}_vs_mkl"] = ratio(
+            times[f"{phase}_mkl"], times[phase], "the same update with every product by MKL"
         )
 
 
@@ -205,7 +239,8 @@ def main() -> None:
     figures: dict[str, Figure] = {}
     extra: dict[str, Any] = {"rows_per_update": 2 * (BATCH // 6) * 3, "rounds": arguments.rounds}
     against_loop(arguments.rounds, figures, extra)
-    task_scaling(max(3, arguments.rounds // 2), figures)
+    task_scaling(max(3, arguments.rounds // 2), figures, extra)
+    products_gain(arguments.rounds, figures)
     page_faults(figures, extra)
     against_reencoding(3, figures, extra)
     write_out(figures, extra)

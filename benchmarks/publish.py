@@ -99,7 +99,9 @@ def measure(rounds: int) -> tuple[list[float], list[float], int]:
         terms = Terms(
             run=RUN, tasks=TASKS, encoder_hash=HASH, action_scale=ActionScale(), widths=widths
         )
-        intake = Intake(EpisodeStore(folder / "episodes"), terms)
+        intake = Intake(
+            EpisodeStore(folder / "episodes"), EpisodeStore(folder / "evaluations"), terms
+        )
         server = stack.enter_context(
             LinkServer(
                 "127.0.0.1:0",

@@ -1,11 +1,13 @@
 """Runs every benchmark in a process of its own and writes `docs/results/bench.json` and `bench.md`.
 
 `python benchmarks/run.py [--out docs/results] [--lerobot-python PATH] [--only NAME ...]`. What is not measured is left
-as it was only with --only; otherwise it is absent.
+as it was only with --only; otherwise it is absent. Each benchmark is stored with its own commit, date and how busy the
+machine was with other work, so that a figure of another day or of a crowded machine can be told.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from common import ROOT, commit, launched, machine
+from common import ROOT, Neighbours, commit, launched, machine
 
 HERE: Final = Path(__file__).parent
 LIMIT_S: Final = 900
@@ -49,7 +51,24 @@ BARS: Final[dict[str, tuple[str, str]]] = {
 
 
 def run_one(name: str, options: Sequence[str]) -> dict[str, Any]:
-    """One benchmark's output, or the reason why there is none."""
+    """One benchmark's output, or the reason why there is none; and what it was measured on and beside."""
+    neighbours = Neighbours()
+    before = os.getloadavg()[0]
+    result = _output_of(name, options)
+    measured = {
+        "commit": commit(),
+        "date": _today(),
+        "load_average": {"before": round(before, 2), "after": round(os.getloadavg()[0], 2)},
+        "others_busy_cores": round(neighbours.cores(), 2),
+    }
+    return {"figures": result["figures"], "extra": {**result["extra"], "measured": measured}}
+
+
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()
+
+
+def _output_of(name: str, options: Sequence[str]) -> dict[str, Any]:
     try:
         done = subprocess.run(
             [sys.executable, str(HERE / f"{name}.py"), *options],
@@ -88,10 +107,29 @@ def table(document: dict[str, Any]) -> str:
             hoped,
         )
         lines.append(f"| {' | '.join(cells)} |")
+    lines += _circumstances(document["extra"])
     reasons = [extra["skipped"] for extra in document["extra"].values() if extra.get("skipped")]
     if reasons:
         lines += ["", "Not measured:", "", *(f"- {reason}" for reason in reasons)]
     return "\n".join(lines) + "\n"
+
+
+def _circumstances(extra: dict[str, Any]) -> list[str]:
+    """When, at which commit and beside how much other work each benchmark ran."""
+    rows: list[str] = []
+    for name, values in extra.items():
+        if found := values.get("measured"):
+            load = found["load_average"]
+            rows.append(
+                f"| {name} | {found['commit']} | {found['date']} | {load['before']:g}, {load['after']:g} |"
+                f" {found['others_busy_cores']:g} |"
+            )
+    if not rows:
+        return []
+    head = (
+        "| benchmark | commit | date | load average before, after | cores that others kept busy |"
+    )
+    return ["", head, "|---|---|---|---|---|", *rows]
 
 
 def main() -> None:
@@ -105,7 +143,7 @@ def main() -> None:
     document: dict[str, Any] = {
         "machine": machine(),
         "commit": commit(),
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": _today(),
         "command": "python benchmarks/run.py",
         "figures": {},
         "extra": {},

@@ -12,7 +12,7 @@ CONFIGS = {
     "algo/config.py": (),
     "baselines/dsrl.py": ("DsrlConfig",),
     "eval/local_bench.py": ("EvaluationConfig",),
-    "teleop/simulated_operator.py": ("OperatorConfig",),
+    "teleop/person.py": ("OperatorConfig",),
     "robots/gym_config.py": (),
     "robots/safety.py": ("SafetyLimits",),
     "robots/workspace.py": ("Workspace",),

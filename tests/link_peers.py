@@ -76,7 +76,7 @@ def small_episode(first=0, steps=3, journal=None, *, success=True, **options):
 
 @contextlib.contextmanager
 def serving(folder, *, address="127.0.0.1:0", tls=None, terms=TERMS, demonstrations=1):
-    intake = Intake(EpisodeStore(folder), terms)
+    intake = Intake(EpisodeStore(folder), EpisodeStore(folder.with_name("evaluations")), terms)
     roster = Roster(intake, demonstrations, lambda kind, task, index: index)
     shelf = WeightShelf()
     server = LinkServer(

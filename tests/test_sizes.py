@@ -12,7 +12,7 @@ MODULE_LINES = 400
 FUNCTION_LINES = 60
 EXCEPTIONS = {
     # The three updates share batches, held weights and optimisers; apart, they would pass these to each other.
-    "algo/dual_actor.py": 490,
+    "algo/dual_actor.py": 500,
 }
 MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
 

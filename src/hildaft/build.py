@@ -17,6 +17,7 @@ from typing import NoReturn
 import torch
 
 from hildaft.algo.actors import Actors
+from hildaft.algo.crew import Crew
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner
@@ -43,14 +44,17 @@ from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.serl_http import SerlConfig
 from hildaft.robots.watchdog import WatchedRobot
+from hildaft.runtime.channel import InProcessChannel
 from hildaft.runtime.demonstrations import take_demonstrations
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
+from hildaft.runtime.training_run import TrainingRun
 from hildaft.seating import ConsoleOptions, seat
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.law import load_law
+from hildaft.teleop.person import OperatorConfig
 from hildaft.teleop.scripted_operator import ScriptedOperator
-from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
+from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import PHRASES
 from hildaft.types import HilDaftError, Robot
 
@@ -94,8 +98,10 @@ def open_run(
             operator = _build_operator(config, station)
             if console is None:
                 robot = SafeRobot(station.robot)
-                bench = _build_bench(config, folder, robot, encoders, operator, terminal)
-                yield Session(folder, plan_of(config), learner, bench, terminal, stop)
+                run = TrainingRun(folder, learner, terminal, stop)
+                channel = InProcessChannel(run.store)
+                bench = _build_bench(config, folder, robot, encoders, operator, channel, terminal)
+                yield Session(run, plan_of(config), channel, bench, terminal, stop)
                 return
             seated = seat(_require_bolt_robot(station), "policy", console.seat, stop, operator)
             charts = Charts()
@@ -104,9 +110,13 @@ def open_run(
             stations = {seated.station.name: seated.station}
             address = stack.enter_context(serve(stations, charts, console.serving))
             view.note(f"console: {address}")
+            run = TrainingRun(folder, learner, view, stop)
+            channel = InProcessChannel(run.store)
             person = seated.station.operator
-            bench = _build_bench(config, folder, seated.robot, encoders, operator, view, person)
-            yield Session(folder, plan_of(config), learner, bench, view, stop)
+            bench = _build_bench(
+                config, folder, seated.robot, encoders, operator, channel, view, person
+            )
+            yield Session(run, plan_of(config), channel, bench, view, stop)
     finally:
         station.close()
 
@@ -220,6 +230,7 @@ def _build_bench(
     robot: Robot,
     encoders: FrozenEncoders,
     operator: SimulatedOperator | ScriptedOperator,
+    channel: InProcessChannel,
     view: BenchView,
     person: BrowserOperator | None = None,
 ) -> LocalBench:
@@ -228,8 +239,8 @@ def _build_bench(
         robot,
         build_policy(config, encoders),
         operator,
+        channel,
         view,
-        config.evaluation,
         preset=config.preset,
         seed=config.seed,
         tasks=config.tasks,
@@ -304,8 +315,15 @@ def build_encoders(config: RunConfig) -> FrozenEncoders:
     return FrozenEncoders(backbone, load_image_encoder(config.encoders), config.instructions)
 
 
-def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
-    """Networks, replay buffer and counters of a new run."""
+def build_learner(config: RunConfig, encoders: FrozenEncoders, crew: Crew | None = None) -> Learner:
+    """Networks, replay buffer and counters of a new run; with a crew, this process's.
+
+    Raises:
+        HilDaftError: the method is not one that several processes can share.
+    """
+    if crew is not None and crew.size > 1 and config.dsrl.variant != "off":
+        msg = f"dsrl.variant={config.dsrl.variant!r}: DSRL trains in one process; start without torchrun"
+        raise HilDaftError(msg)
     dims, tasks = _dims(encoders), config.tasks
     names = ("all",) if config.pool_tasks else tasks
     replay = Replay(
@@ -318,7 +336,7 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
         pooled=config.pool_tasks,
     )
     table = embed_commands(PHRASES, config.encoders)
-    agent = DualActor(config.method, names, dims, table, seed=config.seed)
+    agent = DualActor(config.method, names, dims, table, seed=config.seed, crew=crew)
     return Learner(
         config.training,
         agent if config.dsrl.variant == "off" else Dsrl(config.dsrl, agent, dims, config.seed),
@@ -326,6 +344,7 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders) -> Learner:
         len(names),
         seed=config.seed,
         encoder_hash=trained_on(config, encoders),
+        crew=crew,
     )
 
 

@@ -1,6 +1,7 @@
 """From a config to a learner that serves workers, and from a learner's config to a worker."""
 
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hildaft.algo.crew import Crew, Order
 from hildaft.build import (
     PROPRIO_DIM,
     build_encoders,
@@ -19,7 +21,9 @@ from hildaft.build import (
     plan_of,
     resolve_config,
 )
-from hildaft.config import RunConfig, read_config, require_name
+from hildaft.config import RunConfig, config_text, read_config, require_name
+from hildaft.data.episodes import EpisodeStore
+from hildaft.eval.remote_bench import RemoteBench
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.watchdog import WatchedRobot
@@ -31,7 +35,9 @@ from hildaft.runtime.link.intake import Intake, Terms
 from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.server import LinkServer, Progress, WeightShelf
 from hildaft.runtime.link.spool import Spool
+from hildaft.runtime.precedence import yield_to_robots
 from hildaft.runtime.progress import ProgressView
+from hildaft.runtime.rig import Companion
 from hildaft.runtime.session import scene_seed
 from hildaft.runtime.training_run import TrainingRun
 from hildaft.runtime.worker import Worker, wait_for
@@ -51,51 +57,109 @@ def open_learner(
     listen: str,
     tls: ServerTls | None,
     stop: threading.Event,
+    crew: Crew,
 ) -> Generator[tuple[RemoteSession, LinkServer, ProgressView]]:
-    """A learner that serves workers in `folder`, ready to run.
+    """A learner that serves workers in `folder`, ready to run; with a crew, its first process.
 
     Raises:
         HilDaftError: the folder exists and `resume` was not asked for, or the reverse; the address cannot be used.
     """
     require_secure(listen, tls)
     config = resolve_config(config, folder, resume=resume)
+    crew.tell(Order.CONFIG, config_text(config).encode)
     encoders = build_encoders(config)
-    learner = build_learner(config, encoders)
+    learner = build_learner(config, encoders, crew)
     if not resume:
         claim_folder(config, folder)
-    plan = plan_of(config)
+    if config.real_time:
+        # Before any thread is started, so that all of them do.
+        yield_to_robots()
     with ProgressView(config.tasks) as view:
         run = TrainingRun(folder, learner, view, stop)
-        terms = Terms(
-            run=_run_name(folder),
-            tasks=config.tasks,
-            encoder_hash=encoders.hash,
-            action_scale=ActionScale(),
-            widths=(encoders.h_dim, encoders.feature_dim, PROPRIO_DIM),
-        )
-        intake = Intake(run.store, terms)
-
-        def seed_of(kind: str, task: int, index: int) -> int:
-            return scene_seed(config.seed, kind, task, index)
-
-        roster = Roster(intake, plan.demonstrations, seed_of)
-        progress = Progress(wanted_transitions=plan.online_transitions)
-        shelf = WeightShelf()
-        server = LinkServer(
-            listen,
-            make_token(folder / "token"),
-            tls,
-            config=(folder / "config.yaml").read_text(encoding="utf-8"),
-            intake=intake,
-            roster=roster,
-            shelf=shelf,
-            progress=progress,
-        )
-        session = RemoteSession(run, plan, learner, intake, roster, shelf, progress, view, stop)
+        widths = (encoders.h_dim, encoders.feature_dim, PROPRIO_DIM)
+        intake = _open_intake(config, folder, run, encoders.hash, widths)
+        session, server = _serve(config, folder, run, intake, view, listen, tls, stop)
         with server:
-            view.note(f"run {terms.run}: listening on {listen.rpartition(':')[0]}:{server.port}")
+            host, name = listen.rpartition(":")[0], intake.terms.run
+            view.note(f"run {name}: listening on {host}:{server.port}")
             yield session, server, view
-            _let_workers_leave(roster, stop)
+            _let_workers_leave(server.roster, stop)
+
+
+def follow_learner(crew: Crew) -> None:
+    """What the other processes of a learner do until the first is done: they serve nobody and write nothing.
+
+    Raises:
+        HilDaftError: another process is gone.
+    """
+    order, payload = crew.hear()
+    if order is not Order.CONFIG:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_bytes(payload)
+        config = read_config(path)
+    build_learner(config, build_encoders(config), crew).follow()
+
+
+def _open_intake(
+    config: RunConfig,
+    folder: Path,
+    run: TrainingRun,
+    encoder_hash: str,
+    widths: tuple[int, int, int],
+) -> Intake:
+    terms = Terms(
+        run=_run_name(folder),
+        tasks=config.tasks,
+        encoder_hash=encoder_hash,
+        action_scale=ActionScale(),
+        widths=widths,
+    )
+    return Intake(run.store, EpisodeStore(folder / "evaluations" / "episodes"), terms)
+
+
+def _serve(
+    config: RunConfig,
+    folder: Path,
+    run: TrainingRun,
+    intake: Intake,
+    view: ProgressView,
+    listen: str,
+    tls: ServerTls | None,
+    stop: threading.Event,
+) -> tuple[RemoteSession, LinkServer]:
+    """The session, and the server through which workers reach it."""
+    plan = plan_of(config)
+
+    def seed_of(kind: str, task: int, index: int) -> int:
+        return scene_seed(config.seed, kind, task, index)
+
+    roster = Roster(intake, plan.demonstrations, seed_of)
+    progress = Progress(wanted_transitions=plan.online_transitions)
+    shelf = WeightShelf()
+    server = LinkServer(
+        listen,
+        make_token(folder / "token"),
+        tls,
+        config=(folder / "config.yaml").read_text(encoding="utf-8"),
+        intake=intake,
+        roster=roster,
+        shelf=shelf,
+        progress=progress,
+    )
+    bench = RemoteBench(
+        folder,
+        intake,
+        roster,
+        shelf,
+        view,
+        stop,
+        preset=config.preset,
+        seed=config.seed,
+        step_limit=config.step_limit,
+    )
+    return RemoteSession(run, plan, intake, roster, shelf, progress, bench, view, stop), server
 
 
 def _let_workers_leave(roster: Roster, stop: threading.Event) -> None:
@@ -183,7 +247,7 @@ def _run_on_bench(
         worker = Worker(
             robot,
             policy,
-            operator,
+            Companion.simulated(operator),
             spool,
             tasks,
             Pacing(CONTROL_HZ if config.real_time else None),

@@ -14,16 +14,20 @@ usage: hildaft COMMAND [...]
   demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report
   train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny,
                      and what ours is compared with: single-actor, bc, hg-dagger, hil-conrft, dsrl
+  fleet [PRESET]     a learner and several robots of the bench on this machine, by the clock
   learner [PRESET]   train on what workers deliver, from other machines too
   worker             run one robot for a learner
   status             show a learner and its workers
   certs NAME         make certificates for the link between machines
+  sweep PRESET...    variants times seeds, here or on a Ray cluster, and one table
+  chain RUN          long horizon: one to four bolts with a run's newest weights, silent or spoken to
   study NAME         run an experiment of the paper within a time budget: table1, fig5, table2, long-horizon,
                      multi-robot, ablations, talk-control
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
+  draw-commands RUN  what the refinement actor does: the action under each command, on the camera images
   console [RUN]      drive the arm from the browser, alone or beside a run's policy
   record             demonstrations from the browser, or by the simulated operator, each one reviewed
-  report RUN...      write report/index.html
+  report RUN...      write report/index.html; --results docs/results: one page of every study
   check-env FILE     try a Gymnasium environment out against its config; train on it with train --env FILE
   doctor             look at this machine; --teleop: devices in the hand; --backbone NAME: load and time it
   check-robot FILE   read a real arm, send nothing; --dry-run prints a step
@@ -56,7 +60,10 @@ COMMANDS: Final = {
     "demo": "run:demo",
     "train": "run:train",
     "eval": "run:evaluate",
+    "chain": "run:chain",
+    "draw-commands": "run:draw_commands",
     "study": "study:study",
+    "fleet": "study:fleet",
     "console": "console:console",
     "record": "console:record",
     "report": "run:report",
@@ -78,6 +85,7 @@ COMMANDS: Final = {
     "worker": "link:worker",
     "status": "link:status",
     "certs": "link:certs",
+    "sweep": "sweep:sweep",
 }
 """Command name to module and function under `hildaft.commands`."""
 

@@ -21,7 +21,7 @@ from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.selection import EncoderConfig, check_backbone
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.serl_http import SerlConfig
-from hildaft.teleop.simulated_operator import OperatorConfig
+from hildaft.teleop.person import OperatorConfig
 from hildaft.types import HilDaftError
 
 TASKS: Final = ("upright", "pick", "assemble")
@@ -180,9 +180,13 @@ PRESETS: Final[dict[str, RunConfig]] = {
 
 def write_config(config: RunConfig, path: Path) -> None:
     """Writes the resolved config as YAML."""
+    path.write_text(config_text(config), encoding="utf-8")
+
+
+def config_text(config: RunConfig) -> str:
+    """The resolved config as YAML."""
     # Through JSON-like values only: a tuple would be written as a Python-specific tag.
-    text = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
 
 
 def _plain(value: object) -> object:

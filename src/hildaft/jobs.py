@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,15 +32,20 @@ from hildaft.config import (
 from hildaft.data.episodes import EpisodeStore
 from hildaft.data.lerobot_export import ExportResult, Labels, export_dataset
 from hildaft.data.replay import States
-from hildaft.eval.evaluate import Talk, evaluate
+from hildaft.eval.evaluate import Talk, evaluate, evaluation_seed
+from hildaft.eval.long_horizon import run_chain
 from hildaft.eval.statistics import wilson_interval
+from hildaft.eval.steering_figure import GAIN, find_state, write_steering_figure
 from hildaft.models.backbone import FrozenEncoders
+from hildaft.robots.bolt_sim.chain import BoltChain
 from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
 from hildaft.robots.bolt_sim.env import BoltEnv
+from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.runtime.dataset_import import DatasetMapping, ImportResult, import_dataset
 from hildaft.runtime.transition_import import TransitionMapping, import_transitions
 from hildaft.teleop.oracle import oracle_action
+from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import PHRASES
 from hildaft.types import ActionScale, HilDaftError
 
@@ -82,13 +88,7 @@ def evaluate_run(
     config = read_config(folder / "config.yaml")
     for task in tasks:
         require_name("tasks", task, config.tasks)
-    checkpoint = read_newest(folder / "checkpoints")
-    if checkpoint.warning:
-        print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
-    encoders = build_encoders(config)
-    policy = build_policy(config, encoders)
-    require_encoders(checkpoint.tensors, trained_on(config, encoders))
-    policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
+    policy, checkpoint = _trained_policy(config, folder)
     policy.begin(seed)
     station = open_station(config if robot is None else replace(config, robot=robot))
     try:
@@ -108,9 +108,9 @@ def evaluate_run(
     finally:
         station.close()
     if as_json:
-        head = {"run": str(folder), "checkpoint": checkpoint.path.name, "seed": seed, "talk": talk}
+        head = {"run": str(folder), "checkpoint": checkpoint, "seed": seed, "talk": talk}
         return json.dumps({**head, "tasks": result.to_json()}, indent=1)
-    lines = [f"{folder} ({checkpoint.path.name}), talk {talk}, seed {seed}"]
+    lines = [f"{folder} ({checkpoint}), talk {talk}, seed {seed}"]
     for task in result.tasks:
         interval = wilson_interval(task.successes, task.episodes)
         mean_length = sum(task.lengths) / task.episodes
@@ -119,6 +119,81 @@ def evaluate_run(
             f"  ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)  {mean_length:.1f} steps"
         )
     return "\n".join([*lines, f"  average    {100 * result.success_rate:.1f} %"])
+
+
+def _trained_policy(config: RunConfig, folder: Path) -> tuple[DualActorPolicy, str]:
+    """A run's newest weights, ready to act, and the name of the checkpoint they are of."""
+    checkpoint = read_newest(folder / "checkpoints")
+    if checkpoint.warning:
+        print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
+    encoders = build_encoders(config)
+    policy = build_policy(config, encoders)
+    require_encoders(checkpoint.tensors, trained_on(config, encoders))
+    policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
+    return policy, checkpoint.path.name
+
+
+def evaluate_chains(
+    folder: Path, *, bolts: int, chains: int, talk: Talk, seed: int, as_json: bool
+) -> str:
+    """Runs chains of bolts with a run's newest weights; JSON text, every chain in it, or a table.
+
+    Raises:
+        HilDaftError: no such run, not one of the bolt bench's three tasks, no whole checkpoint.
+    """
+    config = read_config(folder / "config.yaml")
+    if config.environment is not None or set(config.tasks) != set(TASKS):
+        msg = f"run folder {folder}: trained on {', '.join(config.tasks)}; a chain needs {', '.join(TASKS)}"
+        raise HilDaftError(msg)
+    if not 1 <= bolts <= 4 or chains < 1:
+        msg = f"--bolts {bolts} --chains {chains}: 1 to 4 bolts and at least 1 chain are allowed"
+        raise HilDaftError(msg)
+    policy, checkpoint = _trained_policy(config, folder)
+    chain = BoltChain(config.robot, bolts)
+    told = replace(config.operator, tweaks=False, talk=talk, step_limit=config.step_limit)
+    operator = SimulatedOperator(chain.scene_state, chain.env.action_scale, told)
+    try:
+        seeds = [evaluation_seed(seed, "chain", number) for number in range(chains)]
+        outcomes = [run_chain(chain, policy, operator, each) for each in seeds]
+    finally:
+        chain.close()
+    if as_json:
+        head = {"run": str(folder), "checkpoint": checkpoint, "seed": seed, "talk": talk}
+        listed = [outcome.to_json() for outcome in outcomes]
+        return json.dumps({**head, "bolts": bolts, "chains": listed}, indent=1)
+    lines = [f"{folder} ({checkpoint}), talk {talk}, seed {seed}"]
+    for wanted in range(1, bolts + 1):
+        done = sum(outcome.bolts_done >= wanted for outcome in outcomes)
+        lines.append(f"  {wanted} {'bolt ' if wanted == 1 else 'bolts'}  {done:>3} of {chains}")
+    broken = Counter((o.failed_task, o.reason) for o in outcomes if o.failed_task is not None)
+    lines += [f"  {count:>3} x {task}: {reason}" for (task, reason), count in broken.most_common()]
+    return "\n".join(lines)
+
+
+def draw_commands(folder: Path, picture: Path, seed: int) -> Path:
+    """Draws what each single-axis command makes of a run's action, in one state per task.
+
+    Raises:
+        HilDaftError: no such run, not on the bolt bench, or a run without a refinement actor.
+    """
+    config = read_config(folder / "config.yaml")
+    if config.environment is not None or not config.method.refinement_actor:
+        msg = f"run folder {folder}: the picture needs the bolt bench and a refinement actor; name another run"
+        raise HilDaftError(msg)
+    policy, checkpoint = _trained_policy(config, folder)
+    robot = BoltRobot(config.robot)
+    told = replace(config.operator, tweaks=False, talk="right", step_limit=config.step_limit)
+    operator = SimulatedOperator(robot.scene_state, robot.action_scale, told)
+    try:
+        states = [
+            find_state(robot, policy, operator, task, evaluation_seed(seed, task, 0))
+            for task in config.tasks
+        ]
+    finally:
+        robot.close()
+    title = f"{folder.name}, {checkpoint}: mean step under each command, arrows {GAIN:.0f} times as long; base axes"
+    write_steering_figure(picture, states, title)
+    return picture
 
 
 def export_run(run: Path, folder: Path, *, as_video: bool) -> ExportResult:

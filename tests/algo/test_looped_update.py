@@ -55,11 +55,12 @@ def batches() -> tuple[Batch, TalkTweakBatch]:
 
 
 def assert_same(ours: nn.Module, theirs: nn.Module) -> None:
-    # Adam divides by the gradient's size, so where that is next to nothing its rounding decides the step of an entry;
-    # the steps as a whole are compared.
+    # Adam divides by the gradient's size, so where that is next to nothing its rounding decides the step of an entry:
+    # one entry in ten thousand may go its own way.
     for (name, own), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        allowed = 3e-3 * STEP * own.numel() ** 0.5
-        assert (own - other).norm() <= allowed, name
+        apart = (own - other).detach().abs() / STEP
+        assert int((apart > 0.02).sum()) <= 1 + own.numel() / 10_000, name
+        assert apart.max() <= 4.0, name
 
 
 @pytest.mark.parametrize("members", [1, 2, 3])

@@ -88,7 +88,7 @@ def test_the_json_has_the_results_shape():
         assert entry["task"] == task
         assert (entry["talk"], entry["episodes"], entry["successes"]) == ("none", 3, 3)
         assert len(entry["lengths"]) == len(entry["outcomes"]) == 3
-        assert set(entry["outcomes"][0]) == {"seed", "success", "length", "stalled"}
+        assert set(entry["outcomes"][0]) == {"seed", "success", "length", "stalled", "robot"}
     json.dumps(result.to_json(), allow_nan=False)
 
 

@@ -258,7 +258,7 @@ def test_padded_and_single_instructions_agree():
         name: image.permute(0, 3, 1, 2).float() / 127.5 - 1 for name, image in images().items()
     }
     words = torch.zeros(2, 12, dtype=torch.long)
-    words[:, :3] = model.word_ids("lift the bolt")
+    words[:, :3] = model.words.ids("lift the bolt")
     mask = torch.arange(12).expand(2, -1) < 3
     with torch.inference_mode():
         padded = model.tokens(pixels, model.words(words), mask).h

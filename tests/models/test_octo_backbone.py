@@ -192,9 +192,12 @@ def test_commands_by_a_t5_encoder(tmp_path, tokenizer):
         ("positive x", "lift the bolt push the bolt x"), EncoderConfig(text=f"t5:{tmp_path}")
     )
     torch.testing.assert_close(longer[0], table[0], atol=1e-5, rtol=0)
+    # Learner, policy and checkpoint ask for one table: it is embedded once.
+    again = embed_commands(tuple(phrases), EncoderConfig(text=f"t5:{tmp_path}"))
+    assert embed_commands(phrases, EncoderConfig(text=f"t5:{tmp_path}")) is again
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(HilDaftError, match="T5 encoder"):
-        embed_commands(phrases, EncoderConfig(text=f"t5:{tmp_path}"))
+        embed_commands(phrases[:1], EncoderConfig(text=f"t5:{tmp_path}"))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from hildaft.robots.gym_config import GymAction, GymCamera, GymSuccess, GymTask
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.gym_images import to_view
 from hildaft.teleop.law import load_law
+from hildaft.teleop.person import OperatorConfig
 from hildaft.teleop.scripted_operator import ScriptedOperator
-from hildaft.teleop.simulated_operator import OperatorConfig
 from hildaft.types import HilDaftError, Robot
 
 FILE = Path(__file__).parent / "odd_gym.yaml"

@@ -14,6 +14,7 @@ from commands import COMMAND, hildaft
 
 from hildaft.commands import link
 from hildaft.data.episodes import EpisodeStore
+from hildaft.eval.evaluate import read_evaluations
 from hildaft.types import HilDaftError
 
 
@@ -78,10 +79,20 @@ def test_two_robots_train_one_policy_through_kills_of_everything(tmp_path: Path)
     assert store.verify() == []
     assert confirmed <= set(origins)
     assert len(origins) == len(set(origins)) == len(store)
+    # Their numbers run through the evaluation episodes, which are kept apart.
+    apart = EpisodeStore(run / "evaluations" / "episodes").summaries()
+    origins += [(s.origin.worker, s.origin.sequence) for s in apart if s.origin]
+    origins.sort()
     for name in {worker for worker, _ in origins}:
         numbers = [number for worker, number in origins if worker == name]
         assert numbers == list(range(1, len(numbers) + 1))
     assert {s.robot for s in store.summaries() if s.source == "online"} == {"A", "B"}
+    evaluations = read_evaluations(run)
+    assert [e.name for e in evaluations] == ["warmup", "online", "final"]
+    assert [len(task.outcomes) for e in evaluations for task in e.result.tasks] == [1] * 9
+    robots = {o.robot for e in evaluations for task in e.result.tasks for o in task.outcomes}
+    assert robots <= {"A", "B"}
+    assert evaluations[-1].diagnostics.keys() >= {"spread_mm"}
     online = sum(s.steps for s in store.summaries() if s.source == "online")
     assert online >= 200
     assert not list((tmp_path / "spool-a").glob("*/0*.safetensors"))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.tasks import TASKS
 from hildaft.teleop.oracle import oracle_action, oracle_displacement_m, remaining_steps
-from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
+from hildaft.teleop.person import OperatorConfig
+from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.types import NULL_COMMAND, ActionScale, HilDaftError, SceneState
 
 SCALE = ActionScale()

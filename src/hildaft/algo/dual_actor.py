@@ -16,11 +16,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from hildaft.algo import losses
 from hildaft.algo.actors import Actors, check_tensors
 from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
+from hildaft.algo.crew import Crew
 from hildaft.algo.diagnostics import measure_listening
 from hildaft.algo.optimiser import FusedAdam
 from hildaft.data.replay import Batch, Dims, Phase, States, TalkTweakBatch
 from hildaft.models import critic
-from hildaft.models.consistency import sample_primary_noise, steer_noise
+from hildaft.models.consistency import held, sample_primary_noise, steer_noise
 from hildaft.models.critic import Critics, CriticWeights
 from hildaft.types import COMMAND_COUNT, NULL_COMMAND, ActionScale, RefinementCommand
 
@@ -48,8 +49,10 @@ class DualActor:
         command_table: Float[Tensor, "27 c"],
         seed: int,
         device: torch.device | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self.config: Final = config
+        self._crew: Final = crew or Crew()
         self.tasks: Final = tuple(tasks)
         self.device: Final = device or torch.device("cpu")
         self.actors: Final = Actors(
@@ -75,6 +78,7 @@ class DualActor:
         ]
         self._held_weights: Final = {n: w.detach() for n, w in self._weights.items()}
         self._target_weights: Final = self.targets.weights()
+        self._held_primary: Final = held(self.actors.primary)
         self._follow_critics: Final = get_ema_multi_avg_fn(1.0 - config.target_rate)
         self._follow_primary: Final = get_ema_multi_avg_fn(config.primary_average)
         self._updates: dict[Part, int] = dict.fromkeys(self._optimisers, 0)
@@ -125,7 +129,7 @@ class DualActor:
         else:
             gradients, measured = self._warmup_gradients(batch, features, target)
         optimiser = self._optimisers["critics"]
-        optimiser.step(gradients)
+        optimiser.step(self._crew.average(gradients))
         self._follow_critics(list(self.targets.parameters()), optimiser.parameters, 0)
         return self._report(
             "critics",
@@ -153,7 +157,7 @@ class DualActor:
             else (config.online_bc_weight, config.online_q_weight)
         )
         state = self.actors.embed_primary(batch.h, batch.features, batch.proprio)
-        noise = sample_primary_noise(tuple(batch.reward.shape), self._generator)
+        noise = self._noise(batch.reward.shape)
         action = primary.act(state, noise)
         bc_loss = self._primary_bc_loss(batch, state, action, noise)
         loss = bc_weight * bc_loss
@@ -175,7 +179,8 @@ class DualActor:
             dbc_da = 2.0 * (action - batch.action)[batch.from_demos]
             measured["actor/dbc_da"] = dbc_da.abs().mean()
         optimiser = self._optimisers["primary"]
-        optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
+        gradients = torch.autograd.grad(loss, optimiser.parameters)
+        optimiser.step(self._crew.average(gradients))
         self._follow_primary(list(self._acting.primary.parameters()), optimiser.parameters, 0)
         return self._report("primary", lambda: measured)
 
@@ -185,15 +190,13 @@ class DualActor:
         Paper: Eq. 11.
         Paper: Alg. 1, line 16.
         """
-        config, primary, refinement = self.config, self.actors.primary, self.actors.refinement
-        noise = sample_primary_noise(tuple(batch.command.shape), self._generator)
+        config, primary, refinement = self.config, self._held_primary, self.actors.refinement
+        noise = self._noise(batch.command.shape)
         with torch.no_grad():
             primary_state = self.actors.embed_primary(batch.h, batch.features, batch.proprio)
             primary_action = primary.act(primary_state, noise)
             features = self.actors.normalisation.standardise_features(batch.features)
-        random_command = torch.randint(
-            COMMAND_COUNT, batch.command.shape, generator=self._generator, device=self.device
-        )
+        random_command = self._integers(COMMAND_COUNT, batch.command.shape)
         null = torch.full_like(batch.command, NULL_COMMAND.index)
         # One pass for the spoken command, "[null]" and the random command of the same states and
         # noise.
@@ -217,7 +220,8 @@ class DualActor:
             + config.counterfactual_weight * counterfactual_loss
         )
         optimiser = self._optimisers["refinement"]
-        optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
+        gradients = torch.autograd.grad(loss, optimiser.parameters)
+        optimiser.step(self._crew.average(gradients))
         return self._report(
             "refinement",
             lambda: {
@@ -299,7 +303,7 @@ class DualActor:
     ) -> Float[Tensor, "n b"]:
         with torch.no_grad():
             if next_action is None:
-                noise = sample_primary_noise(tuple(batch.reward.shape), self._generator)
+                noise = self._noise(batch.reward.shape)
                 next_action = self.actors.primary_action(
                     batch.next_h, batch.next_features, batch.next_proprio, noise
                 )
@@ -358,12 +362,15 @@ class DualActor:
         """Per state: uniform actions, the policy's, and the policy's at the next state."""
         n, b = batch.reward.shape
         m = self.config.calql_actions
-        uniform = torch.rand(n, b, m, 7, generator=self._generator, device=self.device)
+        uniform = self._crew.draw(
+            lambda shape: torch.rand(*shape, generator=self._generator, device=self.device),
+            (n, b, m, 7),
+        )
         h = torch.stack([batch.h, batch.next_h])
         features = torch.stack([batch.features, batch.next_features])
         proprio = torch.stack([batch.proprio, batch.next_proprio])
         state = self.actors.embed_primary(h, features, proprio).unsqueeze(3)
-        noise = sample_primary_noise((2, n, b, m), self._generator)
+        noise = self._noise((2, n, b, m), rows=2)
         here, following = self.actors.primary.act(state, noise)
         return torch.cat([2.0 * uniform - 1.0, here, following], dim=2)
 
@@ -386,9 +393,7 @@ class DualActor:
         if config.bc_form == "direct":
             return losses.bc_loss(action, target, keep)
         # ConRFT never draws the last level, at which the head is the identity.
-        level = torch.randint(
-            config.primary.scales - 1, keep.shape, generator=self._generator, device=self.device
-        )
+        level = self._integers(config.primary.scales - 1, keep.shape)
         sigma = primary.sigmas[level]
         denoised = primary.denoise(state, batch.action + sigma.unsqueeze(-1) * noise, sigma)
         return losses.karras_bc_loss(denoised, target, sigma, keep, config.primary.sigma_data)
@@ -397,7 +402,7 @@ class DualActor:
         """Eq. 15, or 14, and the weights of eq. 16."""
         config = self.config
         weights = losses.compute_task_weights(
-            q_value.mean(dim=1),
+            self._crew.mean(q_value.mean(dim=1)),
             constant=config.task_weight_constant,
             low=config.task_weight_min,
             high=config.task_weight_max,
@@ -408,7 +413,7 @@ class DualActor:
 
     def _joint_loss(self, batch: TalkTweakBatch) -> Float[Tensor, ""]:
         """X3: eq. 8 as a loss of the primary actor; the refinement actor's mean is held fixed."""
-        noise = sample_primary_noise(tuple(batch.command.shape), self._generator)
+        noise = self._noise(batch.command.shape)
         with torch.no_grad():
             features = self.actors.normalisation.standardise_features(batch.features)
             embedded = self.actors.refinement.embed_state(features, batch.proprio)
@@ -462,6 +467,14 @@ class DualActor:
         if self.config.shared_critic:
             return q_value.squeeze(0).unflatten(1, rows).transpose(0, 1)
         return q_value
+
+    def _noise(self, shape: Sequence[int], rows: int = 1) -> Tensor:
+        return self._crew.draw(lambda s: sample_primary_noise(s, self._generator), shape, rows)
+
+    def _integers(self, below: int, shape: Sequence[int]) -> Tensor:
+        return self._crew.draw(
+            lambda s: torch.randint(below, s, generator=self._generator, device=self.device), shape
+        )
 
     def _due(self, part: Part) -> bool:
         return self._updates[part] % self.config.metrics_every == 0

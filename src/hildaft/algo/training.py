@@ -2,14 +2,19 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from hildaft.algo.crew import Crew, Order
 from hildaft.algo.dual_actor import acting_weights
+from hildaft.data.episode_file import parse_episode, serialise_episode
 from hildaft.data.replay import Batch, Phase, Replay, States, TalkTweakBatch
 from hildaft.types import ActionScale, Episode, HilDaftError
 
@@ -138,24 +143,37 @@ class Learner:
         tasks: int,
         seed: int,
         encoder_hash: str = "",
+        crew: Crew | None = None,
     ) -> None:
-        """`encoder_hash` names the frozen encoders and the table of commands the networks are trained on."""
+        """`encoder_hash` names the frozen encoders and the table of commands the networks are trained on.
+
+        With a crew of several, process 0's calls are repeated by the others, which are in `follow`.
+        """
+        self._crew = crew or Crew()
         self.config = config
         self.dual_actor = dual_actor
         self.replay = replay
         self.warmup_updates = 0
         self.online_updates = 0
         self.online_transitions = 0
-        # Half demonstrations, half rollouts: an even share per task.
-        self.batch_per_task = max(2, config.batch_size // (2 * tasks) * 2)
+        # Half demonstrations, half rollouts: an even share per task, and of every process.
+        pair = 2 * self._crew.size
+        self.batch_per_task = max(pair, config.batch_size // (pair * tasks) * pair)
         self._generator = torch.Generator().manual_seed(seed)
         self._encoder_hash = encoder_hash
 
     def add_episode(self, episode: Episode) -> None:
         """Routes one episode's rows into the buffers."""
+        self._crew.tell(Order.EPISODE, lambda: serialise_episode(replace(episode, images={})))
         self.replay.add_episode(episode)
         if episode.source == "online":
             self.online_transitions += len(episode)
+
+    def fit_normalisation(self, states: States) -> None:
+        """Fits the standardisation of h and image features, before the first update."""
+        columns = {"h": states.h, "features": states.features}
+        self._crew.tell(Order.NORMALISE, lambda: save_safetensors(columns))
+        self.dual_actor.fit_normalisation(**columns)
 
     def warm_up(
         self, until: int, on_metrics: Callable[[int, Metrics], None], stop: threading.Event
@@ -165,12 +183,8 @@ class Learner:
         Paper: Alg. 1, lines 2-3, 6, 8.
         """
         while self.warmup_updates < until and not stop.is_set():
-            batch = self.replay.sample(self.batch_per_task, self._generator, "warmup")
-            metrics: dict[str, float] = {}
-            if self.warmup_updates % self.config.warmup_critic_every == 0:
-                metrics |= self.dual_actor.update_critics(batch, "warmup")
-            metrics |= self.dual_actor.update_primary(batch, "warmup")
-            self.warmup_updates += 1
+            self._crew.tell(Order.WARM_UP)
+            metrics = self._update_offline()
             if metrics:
                 on_metrics(self.warmup_updates, metrics)
 
@@ -191,10 +205,42 @@ class Learner:
             return
         target = int(self.online_transitions * self.config.update_to_data)
         while self.online_updates < target and not stop.is_set():
+            self._crew.tell(Order.ONLINE)
             metrics = self._update_online()
-            self.online_updates += 1
             if metrics:
                 on_metrics(self.online_updates, metrics)
+
+    def follow(self) -> None:
+        """What every process but the first does: the same as the first, at its word, until it is done.
+
+        Raises:
+            HilDaftError: another process is gone.
+        """
+        while True:
+            order, payload = self._crew.hear()
+            match order:
+                case Order.EPISODE:
+                    self.add_episode(parse_episode(0, Path("episode"), payload)[1])
+                case Order.NORMALISE:
+                    self.dual_actor.fit_normalisation(**load_safetensors(payload))
+                case Order.STATE:
+                    self.load_state(load_safetensors(payload))
+                case Order.WARM_UP:
+                    self._update_offline()
+                case Order.ONLINE:
+                    self._update_online()
+                case Order.STOP | Order.CONFIG:
+                    return
+
+    def _update_offline(self) -> dict[str, float]:
+        rows = self.replay.sample(self.batch_per_task, self._generator, "warmup")
+        batch = self._crew.share(rows)
+        metrics: dict[str, float] = {}
+        if self.warmup_updates % self.config.warmup_critic_every == 0:
+            metrics |= self.dual_actor.update_critics(batch, "warmup")
+        metrics |= self.dual_actor.update_primary(batch, "warmup")
+        self.warmup_updates += 1
+        return metrics
 
     def _update_online(self) -> dict[str, float]:
         agent = self.dual_actor
@@ -204,16 +250,19 @@ class Learner:
         talk_tweak = None
         if agent.listens and self._talk_tweak_rows() >= max(1, self.config.talk_tweak_gate):
             rows = self.config.refinement_batch_size
-            talk_tweak = self.replay.sample_talk_tweak(rows, self._generator)
+            talk_tweak = self._crew.share(
+                self.replay.sample_talk_tweak(rows, self._generator, self._crew.size)
+            )
         metrics = dict(agent.update_critics(batch, "online"))
         metrics |= agent.update_primary(batch, "online", talk_tweak)
         if talk_tweak is not None:
             metrics |= agent.update_refinement(talk_tweak)
+        self.online_updates += 1
         return metrics
 
     def _online_batch(self) -> Batch:
         rows = self.dual_actor.online_rows
-        return self.replay.sample(self.batch_per_task, self._generator, rows)
+        return self._crew.share(self.replay.sample(self.batch_per_task, self._generator, rows))
 
     def _talk_tweak_rows(self) -> int:
         return sum(counts["talk_tweak"] for counts in self.replay.counts().values())
@@ -235,10 +284,16 @@ class Learner:
             HilDaftError: the state was trained on other encoders.
         """
         require_encoders(state, self._encoder_hash)
+        self._crew.tell(Order.STATE, lambda: save_safetensors(_copies(state)))
         counters = state["learner.counters"].tolist()
         self.warmup_updates, self.online_updates = int(counters[0]), int(counters[1])
         self._generator.set_state(state["learner.generator"])
         self.dual_actor.load_state(_dual_actor_part(state))
+
+
+def _copies(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Tensors that share memory are refused by the format.
+    return {name: tensor.clone().contiguous() for name, tensor in state.items()}
 
 
 def require_encoders(state: Mapping[str, Tensor], encoder_hash: str) -> None:

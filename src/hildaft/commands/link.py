@@ -1,10 +1,8 @@
 """Learner and workers on several machines: `learner`, `worker`, `status`, `certs`."""
 
 import json
-import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,13 +12,14 @@ from typing import Annotated, Literal
 import tyro
 
 from hildaft.commands.parse import parse_words
+from hildaft.commands.signals import stop_on_signals
 from hildaft.types import HilDaftError
 
 _ADDRESS = "127.0.0.1:50551"
 
 
 def learner(words: Sequence[str]) -> int:
-    """`hildaft learner [PRESET] --out RUN [--listen HOST:PORT] [--resume] [overrides]`."""
+    """`hildaft learner [PRESET] --out RUN [--listen HOST:PORT] [--resume] [overrides]`, also under torchrun."""
     from hildaft.config import PRESETS, RunConfig, require_name
 
     preset = words[0] if words and not words[0].startswith("-") else "hildaft"
@@ -41,25 +40,37 @@ def learner(words: Sequence[str]) -> int:
         resume: bool = False
         """Go on with the run in --out, with the config it was started with."""
 
-    from hildaft.build_remote import open_learner
+    from hildaft.algo.crew import Crew
+    from hildaft.build_remote import follow_learner, open_learner
     from hildaft.runtime.link.credentials import ServerTls, read_tls
 
     given = parse_words(
         LearnerArguments, f"learner {preset}", rest, LearnerArguments(PRESETS[preset])
     )
     tls = ServerTls(*read_tls(given.certs, "learner")) if given.certs else None
-    stop = _stop_on_signals()
-    with open_learner(
-        given.config, given.out, resume=given.resume, listen=given.listen, tls=tls, stop=stop
-    ) as (session, server, _):
-        host = given.listen.rpartition(":")[0]
-        print(
-            f"learner ready: hildaft worker --learner {host}:{server.port} "
-            f"--token-file {given.out / 'token'}",
-            file=sys.stderr,
-            flush=True,
-        )
-        finished = session.run()
+    stop = stop_on_signals()
+    with Crew.from_environment() as crew:
+        if crew.rank > 0:
+            # The signal reaches all processes; the first decides when the others end.
+            follow_learner(crew)
+            return 0
+        with open_learner(
+            given.config,
+            given.out,
+            resume=given.resume,
+            listen=given.listen,
+            tls=tls,
+            stop=stop,
+            crew=crew,
+        ) as (session, server, _):
+            host = given.listen.rpartition(":")[0]
+            print(
+                f"learner ready: hildaft worker --learner {host}:{server.port} "
+                f"--token-file {given.out / 'token'}",
+                file=sys.stderr,
+                flush=True,
+            )
+            finished = session.run()
     if not finished:
         print(f"stopped; go on with: hildaft learner --out {given.out} --resume", file=sys.stderr)
         return 130
@@ -117,7 +128,7 @@ def worker(words: Sequence[str]) -> int:
     def say(line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
 
-    finished = run_worker(options, say=say, stop=_stop_on_signals())
+    finished = run_worker(options, say=say, stop=stop_on_signals())
     say("finished, everything is delivered" if finished else "stopped; start again to go on")
     return 0 if finished else 130
 
@@ -195,17 +206,3 @@ def certs(words: Sequence[str]) -> int:
             f"copy to the robot: {given.out}/ca.crt {given.out}/{given.name}.crt {given.out}/{given.name}.key"
         )
     return 0
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        del frame
-        stop.set()
-        # Asked once, the process ends after its episode; asked twice, at once, and the robot is still stopped.
-        signal.signal(number, signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
-    return stop

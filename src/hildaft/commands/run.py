@@ -170,19 +170,84 @@ def evaluate(words: Sequence[str]) -> int:
     return 0
 
 
+def chain(words: Sequence[str]) -> int:
+    """`hildaft chain RUN [--bolts N] [--chains N] [--talk MODE] [--json]`."""
+
+    @dataclass(frozen=True)
+    class ChainArguments:
+        """Long horizon: bolts set upright, picked and assembled one after the other, with a run's newest weights."""
+
+        run: tyro.conf.Positional[Path]
+        """Run folder."""
+        bolts: int = 4
+        """Bolts per chain, 1 to 4; a chain ends at its first failure, so it tells of fewer bolts too."""
+        chains: int = 30
+        """Chains."""
+        talk: Literal["none", "right", "random", "opposite"] = "none"
+        """What the operator says when the policy errs; nobody tweaks."""
+        seed: int = 2_000
+        """Decides the scenes."""
+        json: bool = False
+        """Print the result as JSON, every chain in it."""
+
+    from hildaft.jobs import evaluate_chains
+
+    given = parse_words(ChainArguments, "chain", words)
+    text = evaluate_chains(
+        given.run,
+        bolts=given.bolts,
+        chains=given.chains,
+        talk=given.talk,
+        seed=given.seed,
+        as_json=given.json,
+    )
+    print(text)
+    return 0
+
+
+def draw_commands(words: Sequence[str]) -> int:
+    """`hildaft draw-commands RUN [--out PNG]`."""
+
+    @dataclass(frozen=True)
+    class DrawCommandsArguments:
+        """Draw what the refinement actor does: the action under each single-axis command, on the camera images."""
+
+        run: tyro.conf.Positional[Path]
+        """Run folder."""
+        out: Path | None = None
+        """PNG; RUN/report/commands.png where not given."""
+        seed: int = 4_000
+        """Decides the scenes."""
+
+    from hildaft.jobs import draw_commands as draw
+
+    given = parse_words(DrawCommandsArguments, "draw-commands", words)
+    print(draw(given.run, given.out or given.run / "report" / "commands.png", given.seed))
+    return 0
+
+
 def report(words: Sequence[str]) -> int:
-    """`hildaft report RUN...`."""
+    """`hildaft report RUN...` or `hildaft report --results FOLDER`."""
 
     @dataclass(frozen=True)
     class ReportArguments:
-        """Write report/index.html into the first run folder."""
+        """Write report/index.html into the first run folder, or one page of every study into a results folder."""
 
         runs: tyro.conf.Positional[tuple[Path, ...]]
         """Run folders; several are compared on one page."""
+        results: Path | None = None
+        """Results folder of `hildaft study`, such as docs/results: a page of its tables and figures, as index.html."""
+        pictures: tuple[Path, ...] = ()
+        """With --results: pictures made by `hildaft draw-commands`, to stand at the end."""
 
     from hildaft.eval.report import write_report
 
     given = parse_words(ReportArguments, "report", words)
+    if given.results is not None:
+        from hildaft.study.overview import write_overview
+
+        print(f"report: {write_overview(given.results, given.pictures)}")
+        return 0
     if not given.runs:
         msg = "report: no run folder given; name one or more, e.g. `hildaft report runs/demo`"
         raise HilDaftError(msg)

@@ -3,10 +3,12 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -92,6 +94,44 @@ def study(words: Sequence[str]) -> int:
         return 0
     print("not finished; the same command goes on", file=sys.stderr)
     return 130 if stop.is_set() else 0
+
+
+def fleet(words: Sequence[str]) -> int:
+    """`hildaft fleet [PRESET] --robots A B --out RUN [--resume] [overrides]`."""
+    from hildaft.config import PRESETS, RunConfig, require_name
+
+    preset = words[0] if words and not words[0].startswith("-") else "hildaft"
+    require_name("preset", preset, tuple(PRESETS))
+    rest = words[1:] if words and not words[0].startswith("-") else words
+
+    @dataclass(frozen=True)
+    class FleetArguments:
+        """A learner and several robots of the bench on this machine, by the clock; then an evaluation on A and B."""
+
+        config: Annotated[RunConfig, tyro.conf.arg(name="")]
+        robots: tuple[str, ...] = ("A", "B")
+        """Robots, A or B each; the first one demonstrates."""
+        out: Path = Path("runs") / time.strftime("fleet-%Y%m%d-%H%M%S")
+        """Run folder; must not exist, unless --resume goes on with it."""
+        resume: bool = False
+        """Go on with the run in --out, with the config it was started with."""
+
+    from hildaft.study.fleet import run_fleet
+
+    given = parse_words(FleetArguments, f"fleet {preset}", rest, FleetArguments(PRESETS[preset]))
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        del frame
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    if run_fleet(given.config, given.out, given.robots, resume=given.resume, stop=stop):
+        return 0
+    print(f"stopped; go on with: hildaft fleet --out {given.out} --resume", file=sys.stderr)
+    return 130
 
 
 class _Stop:

@@ -55,7 +55,11 @@ class Journal(Protocol):
         ...
 
     def append(self, row: Mapping[str, np.ndarray]) -> None:
-        """One observation, with the step that led to it where there was one (see `EpisodeBuilder`)."""
+        """One observation, with the step that led to it where there was one; or another outcome of the newest step."""
+        ...
+
+    def discard(self) -> None:
+        """The episode under way is thrown away."""
         ...
 
 
@@ -134,9 +138,20 @@ class EpisodeBuilder:
             msg = f"episode of task={self._task!r}: it has no step to be judged yet; take one first"
             raise HilDaftError(msg)
         self._outcomes[-1] = (reward, terminated, truncated)
+        if self._journal is not None:
+            self._journal.append(_outcome_row(*self._outcomes[-1]))
+
+    def discard(self) -> None:
+        """Throws the episode away, from the journal too."""
+        if self._journal is not None:
+            self._journal.discard()
 
     def restore(self, row: Mapping[str, np.ndarray]) -> None:
-        """Takes one row of a journal: the step, where it holds one, and the observation after it."""
+        """Takes one row of a journal: the step, where it holds one, and the observation after it; or an outcome."""
+        if "h" not in row:
+            terminated, truncated = (bool(flag) for flag in row["ended"])
+            self.end(reward=float(row["reward"][0]), terminated=terminated, truncated=truncated)
+            return
         if "executed_action" in row:
             terminated, truncated = (bool(flag) for flag in row["ended"])
             self.act(
@@ -177,12 +192,10 @@ class EpisodeBuilder:
         row = {"h": encoded.h, "features": encoded.features, "proprio": encoded.proprio}
         row |= {_IMAGE + name: np.frombuffer(data, np.uint8) for name, data in images.items()}
         if self._outcomes:
-            reward, terminated, truncated = self._outcomes[-1]
             names = ("policy_action", "human_action", "executed_action")
             row |= {n: a for n, a in zip(names, self._actions[-1], strict=True) if a is not None}
             row["spoken"] = np.array([self._spoken[-1]])
-            row["reward"] = np.array([reward], np.float64)
-            row["ended"] = np.array([terminated, truncated])
+            row |= _outcome_row(*self._outcomes[-1])
         return row
 
     def build(self, label: Labeller) -> Episode:
@@ -228,6 +241,13 @@ class EpisodeBuilder:
             images={name: tuple(frames) for name, frames in self._images.items()},
             encoder_hash=self._encoder_hash,
         )
+
+
+def _outcome_row(reward: float, terminated: bool, truncated: bool) -> dict[str, np.ndarray]:
+    return {
+        "reward": np.array([reward], np.float64),
+        "ended": np.array([terminated, truncated]),
+    }
 
 
 def encode_jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:

@@ -219,8 +219,10 @@ class Replay:
             from_demos=(torch.arange(b, device=self._device) < from_demos).expand(n, b),
         )
 
-    def sample_talk_tweak(self, batch: int, generator: torch.Generator) -> TalkTweakBatch:
-        """Draws talk-and-tweak triplets, the same number of each task that has any.
+    def sample_talk_tweak(
+        self, batch: int, generator: torch.Generator, multiple: int = 1
+    ) -> TalkTweakBatch:
+        """Draws talk-and-tweak triplets, the same number of each task that has any, a multiple of `multiple`.
 
         Raises:
             HilDaftError: no task has any.
@@ -230,7 +232,8 @@ class Replay:
             msg = "talk-and-tweak set is empty: wait for interventions before updating refinement"
             raise HilDaftError(msg)
         task = torch.tensor(present, device=self._device)
-        rows = self._index["talk_tweak"].draw_some(task, max(1, batch // len(present)), generator)
+        count = max(multiple, batch // (len(present) * multiple) * multiple)
+        rows = self._index["talk_tweak"].draw_some(task, count, generator)
         return TalkTweakBatch(
             h=self._h[rows],
             features=self._features[rows],

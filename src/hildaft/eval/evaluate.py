@@ -34,6 +34,8 @@ class Outcome:
     """Steps taken."""
     stalled: bool
     """Ended without success while the end effector hardly moved over the last ten steps."""
+    robot: str = ""
+    """The robot it was met by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +192,7 @@ def outcome_of(episode: Episode) -> Outcome:
         success=episode.success,
         length=len(episode),
         stalled=not episode.success and float(motion) < STALL_ACTION,
+        robot=episode.robot,
     )
 
 
@@ -253,7 +256,7 @@ def _read_evaluation(path: Path) -> EvaluationRecord:
             preset=document["preset"],
             seed=int(document["seed"]),
             talk=document["talk"],
-            result=EvaluationResult(tasks=_parse_tasks(document)),
+            result=parse_result(document["tasks"], int(document["step_limit"])),
             diagnostics={k: float(v) for k, v in document["diagnostics"].items() if v is not None},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -261,9 +264,9 @@ def _read_evaluation(path: Path) -> EvaluationRecord:
         raise HilDaftError(msg) from error
 
 
-def _parse_tasks(document: Mapping[str, Any]) -> tuple[TaskEvaluation, ...]:
-    limit = int(document["step_limit"])
-    return tuple(_parse_task(task, limit) for task in document["tasks"])
+def parse_result(tasks: Sequence[Mapping[str, Any]], step_limit: int) -> EvaluationResult:
+    """The inverse of `EvaluationResult.to_json`."""
+    return EvaluationResult(tasks=tuple(_parse_task(task, step_limit) for task in tasks))
 
 
 def _parse_task(document: Mapping[str, Any], step_limit: int) -> TaskEvaluation:
@@ -277,6 +280,7 @@ def _parse_task(document: Mapping[str, Any], step_limit: int) -> TaskEvaluation:
                 success=bool(outcome["success"]),
                 length=int(outcome["length"]),
                 stalled=bool(outcome["stalled"]),
+                robot=str(outcome.get("robot", "")),
             )
             for outcome in document["outcomes"]
         ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
@@ -12,12 +12,14 @@ from hildaft.algo.training import Learner, Metrics
 from hildaft.data.replay import States
 from hildaft.eval.evaluate import EvaluationRecord, evaluate, read_evaluations, write_evaluation
 from hildaft.eval.statistics import STEP_LIMIT
-from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
+from hildaft.runtime.channel import InProcessChannel
+from hildaft.runtime.interaction import Pacing
+from hildaft.runtime.rig import Companion, Rig
 from hildaft.runtime.training_run import Clock, View
 from hildaft.teleop.browser import BrowserOperator, Control
 from hildaft.teleop.scripted_operator import ScriptedOperator
 from hildaft.teleop.simulated_operator import SimulatedOperator
-from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Robot
+from hildaft.types import CONTROL_HZ, ActionScale, Episode, HilDaftError, Robot
 
 HELD_OUT_EPISODES: Final = 5
 """Evaluation episodes per task whose states obedience and its companions are measured on."""
@@ -72,8 +74,8 @@ class LocalBench:
         robot: Robot,
         policy: DualActorPolicy,
         operator: SimulatedOperator | ScriptedOperator,
+        channel: InProcessChannel,
         view: BenchView,
-        config: EvaluationConfig,
         *,
         preset: str,
         seed: int,
@@ -82,43 +84,28 @@ class LocalBench:
         seat: BrowserOperator | None = None,
         step_limit: int = STEP_LIMIT,
     ) -> None:
-        self._folder, self._robot, self._policy, self._operator = folder, robot, policy, operator
-        self._view, self._config = view, config
+        self._folder, self._robot, self._view = folder, robot, view
         self._preset, self._seed, self._tasks = preset, seed, tasks
         self._seat = seat
         self._step_limit = step_limit
         self.pacing: Final = Pacing(CONTROL_HZ if real_time else None)
         """Measures the loop; keeps it at 10 Hz in real time."""
+        companion = Companion.simulated(operator)
+        if seat is not None:
+            companion = replace(companion, operator=seat, keys=seat)
+        self._rig = Rig(robot, policy, companion, channel, self.pacing)
 
     def demonstrate(self, task: str, seed: int) -> Episode:
         """One demonstration by the operator."""
         with self._seat_shows("helper"):
-            return record_demonstration(
-                self._robot,
-                self._policy,
-                self._operator.demonstrate,
-                self._operator.begin,
-                task,
-                seed,
-                # The person at the seat waits for the simulated one: not by the clock.
-                pacing=self.pacing if self._seat is None else Pacing(),
-                keys=self._seat,
-            )
+            # The person at the seat waits for the simulated one: not by the clock.
+            pacing = self.pacing if self._seat is None else Pacing()
+            return self._rig.demonstrate(task, seed, pacing)
 
     def rollout(self, task: str, seed: int) -> Episode:
         """One episode of the policy with the operator beside it; its noise follows from the seed."""
-        self._policy.begin(seed)
         with self._seat_shows("policy"):
-            return run_episode(
-                self._robot,
-                self._policy,
-                self._seat or self._operator,
-                task,
-                seed,
-                "online",
-                pacing=self.pacing,
-                keys=self._seat,
-            )
+            return self._rig.roll_out(task, seed)
 
     @contextmanager
     def _seat_shows(self, control: Control) -> Generator[None]:
@@ -132,9 +119,9 @@ class LocalBench:
         finally:
             self._seat.stand_aside("hold")
 
-    def publish(self, learner: Learner) -> None:
-        """Copies the learner's actors to the acting policy."""
-        self._policy.load_weights(learner.dual_actor.weights(), learner.online_updates)
+    def evaluated_at(self) -> int:
+        """Online transitions at the newest evaluation; 0 before the first."""
+        return last_evaluated(self._folder)
 
     def evaluate(self, name: str, episodes: int, learner: Learner, clock: Clock) -> Metrics:
         """Evaluates in silence and without tweaks, unless that was done before a resume; writes and shows it."""
@@ -142,7 +129,7 @@ class LocalBench:
         if any(r.name == name and r.transitions == clock.transitions for r in done):
             return {}
         seed = EVALUATION_SEED_OFFSET + self._seed
-        self._policy.begin(seed)
+        self._rig.policy.begin(seed)
         held_out: list[Episode] = []
         finished = count(1)
 
@@ -158,7 +145,7 @@ class LocalBench:
             with self._seat_shows("policy"):
                 result = evaluate(
                     self._robot,
-                    self._policy,
+                    self._rig.policy,
                     self._tasks,
                     episodes,
                     seed,
@@ -168,7 +155,6 @@ class LocalBench:
                 )
         except _StopError:
             return {}
-        states = States.of(held_out, learner.dual_actor.device)
         record = EvaluationRecord(
             name=name,
             transitions=clock.transitions,
@@ -177,9 +163,25 @@ class LocalBench:
             preset=self._preset,
             seed=self._seed,
             result=result,
-            diagnostics=learner.dual_actor.diagnostics(states, self._robot.action_scale),
+            diagnostics=diagnose(learner, held_out, self._robot.action_scale),
         )
-        write_evaluation(self._folder, record)
-        for task in result.tasks:
-            self._view.evaluated(name, task.task, task.successes, task.episodes)
+        keep_evaluation(self._folder, record, self._view)
         return record.diagnostics
+
+
+def diagnose(learner: Learner, held_out: list[Episode], scale: ActionScale) -> Metrics:
+    """Obedience and its companions on the states of evaluation episodes."""
+    states = States.of(held_out, learner.dual_actor.device)
+    return learner.dual_actor.diagnostics(states, scale)
+
+
+def keep_evaluation(folder: Path, record: EvaluationRecord, view: BenchView) -> None:
+    """Writes a run's evaluation and shows it."""
+    write_evaluation(folder, record)
+    for task in record.result.tasks:
+        view.evaluated(record.name, task.task, task.successes, task.episodes)
+
+
+def last_evaluated(folder: Path) -> int:
+    """Online transitions at a run's newest evaluation; 0 before the first."""
+    return max((record.transitions for record in read_evaluations(folder)), default=0)

@@ -2,18 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Protocol, final, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, final, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from hildaft.types import Encoded, HilDaftError, Observation
+
+Network = TypeVar("Network", bound=nn.Module)
 
 WEIGHTS_FOLDER: Final = Path(__file__).parent / "weights"
 """Where the shipped weights lie."""
@@ -198,6 +201,32 @@ def save_weights(
     save_file(kept, partial, metadata)
     partial.chmod(0o644)
     partial.replace(path)
+
+
+def json_record(config: Any) -> dict[str, Any]:  # noqa: ANN401 - any frozen dataclass
+    """A configuration as JSON values, as weight files and content hashes hold it."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def load_frozen(path: Path, what: str, build: Callable[[dict[str, Any]], Network]) -> Network:
+    """A shipped network, frozen; `build` makes it from the configuration that its weight file holds.
+
+    Raises:
+        HilDaftError: the file is missing, damaged, or one of another network.
+    """
+    record, tensors, _ = load_weights(path)
+    try:
+        # JSON knows no tuples.
+        network = build({name: _tuples(value) for name, value in record.items()})
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError, HilDaftError) as error:
+        msg = f"weights file {path}: not weights of {what}; pretrain again or reinstall"
+        raise HilDaftError(msg) from error
+    return network.requires_grad_(requires_grad=False).eval()
+
+
+def _tuples(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
 
 
 def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:

@@ -1,14 +1,15 @@
 """The primary actor: a consistency head that turns noise into an action in one step."""
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hildaft.models.products import Linear, linear
 from hildaft.types import ACTION_DIM, HilDaftError
 
 TIME_CHANNELS = 16
@@ -97,20 +98,20 @@ class ConsistencyHead(nn.Module):
         super().__init__()
         self.config = config
         hidden = config.hidden
-        self.state_in = nn.Linear(h + proprio, hidden)
-        self.noise_in = nn.Linear(ACTION_DIM, hidden, bias=False)
+        self.state_in = Linear(h + proprio, hidden)
+        self.noise_in = Linear(ACTION_DIM, hidden, bias=False)
         self.time = nn.Sequential(
-            nn.Linear(TIME_CHANNELS, 2 * TIME_CHANNELS),
+            Linear(TIME_CHANNELS, 2 * TIME_CHANNELS),
             nn.Tanh(),
-            nn.Linear(2 * TIME_CHANNELS, hidden, bias=False),
+            Linear(2 * TIME_CHANNELS, hidden, bias=False),
         )
         self.trunk = nn.Sequential(
             nn.LayerNorm(hidden),
             nn.SiLU(),
-            nn.Linear(hidden, hidden),
+            Linear(hidden, hidden),
             nn.LayerNorm(hidden),
             nn.SiLU(),
-            nn.Linear(hidden, ACTION_DIM),
+            Linear(hidden, ACTION_DIM),
         )
         half = torch.arange(TIME_CHANNELS // 2, dtype=torch.float32)
         frequencies = torch.exp(-math.log(10_000.0) * half / (TIME_CHANNELS // 2 - 1))
@@ -135,7 +136,7 @@ class ConsistencyHead(nn.Module):
         c_skip, c_out, c_in = self._top_coefficients
         scale = self.config.noise_scale
         time = self.time(self.top_phase).squeeze(0)
-        hidden = state + F.linear(noise * (scale * c_in), self.noise_in.weight, time)
+        hidden = state + linear(noise * (scale * c_in), self.noise_in.weight, time)
         return (scale * c_skip) * noise + c_out * self.trunk(hidden)
 
     def denoise(
@@ -152,6 +153,14 @@ class ConsistencyHead(nn.Module):
     def _phase(self, sigma: Float[Tensor, "*s"]) -> Float[Tensor, "*s channels"]:
         phase = (250.0 * sigma.log()).unsqueeze(-1) * self.frequencies
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
+def held(head: ConsistencyHead) -> ConsistencyHead:
+    """The same weights without gradients; they follow every later step of `head`."""
+    twin = copy.deepcopy(head).requires_grad_(requires_grad=False)
+    for own, followed in zip(twin.parameters(), head.parameters(), strict=True):
+        own.data = followed.data
+    return twin
 
 
 def karras_sigmas(config: ConsistencyConfig) -> Float[Tensor, " scales"]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hildaft.models.products import grouped_linear
 from hildaft.types import ACTION_DIM, HilDaftError
 
 CriticWeights: TypeAlias = Mapping[str, Tensor]
@@ -128,7 +129,7 @@ def q_values(
     groups = len(state)
     action = _per_member(action.clamp(-1.0, 1.0).flatten(1, 2), groups)
     projected = _squash(_linear(weights, "action_in", action))
-    pushed = torch.bmm(projected, weights["action_to_hidden_weight"])
+    pushed = grouped_linear(projected, weights["action_to_hidden_weight"])
     pushed = (pushed.unflatten(1, (b, m)) + state.unsqueeze(2)).flatten(1, 2)
     first = F.silu(_normalised(pushed, 1.0))
     second = F.silu(_normalised(_linear(weights, "hidden", first), 1.0))
@@ -146,7 +147,7 @@ def _per_member(values: Float[Tensor, "n b c"], groups: int) -> Float[Tensor, "g
 def _linear(
     weights: CriticWeights, name: str, inputs: Float[Tensor, "g b i"]
 ) -> Float[Tensor, "g b o"]:
-    return torch.baddbmm(weights[f"{name}_bias"], inputs, weights[f"{name}_weight"])
+    return grouped_linear(inputs, weights[f"{name}_weight"], weights[f"{name}_bias"])
 
 
 def _squash(values: Float[Tensor, "g b c"]) -> Float[Tensor, "g b c"]:

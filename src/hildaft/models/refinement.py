@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hildaft.models.products import Linear
 from hildaft.types import ACTION_DIM, HilDaftError
 
 
@@ -60,15 +61,15 @@ class RefinementActor(nn.Module):
         self.features_in = _projection(features, width)
         self.proprio_in = _projection(proprio, width)
         self.command_in = _projection(command_table.shape[1], width)
-        self.state_to_hidden = nn.Linear(2 * width, hidden)
-        self.command_to_hidden = nn.Linear(width, hidden, bias=False)
+        self.state_to_hidden = Linear(2 * width, hidden)
+        self.command_to_hidden = Linear(width, hidden, bias=False)
         self.trunk = nn.Sequential(
             nn.LayerNorm(hidden),
             nn.SiLU(),
-            nn.Linear(hidden, hidden),
+            Linear(hidden, hidden),
             nn.LayerNorm(hidden),
             nn.SiLU(),
-            nn.Linear(hidden, ACTION_DIM),
+            Linear(hidden, ACTION_DIM),
         )
         # A small last layer starts every command near the primary mode.
         with torch.no_grad():
@@ -97,4 +98,4 @@ class RefinementActor(nn.Module):
 
 
 def _projection(inputs: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, width), nn.LayerNorm(width), nn.SiLU())
+    return nn.Sequential(Linear(inputs, width), nn.LayerNorm(width), nn.SiLU())

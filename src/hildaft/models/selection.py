@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -104,8 +105,11 @@ def load_image_encoder(config: EncoderConfig) -> ImageEncoder:
     return load_resnet(Path(source), ResNetConfig(depth=depth))
 
 
+@lru_cache(maxsize=1)
 def embed_commands(phrases: tuple[str, ...], config: EncoderConfig) -> Float[Tensor, "c e"]:
-    """The refinement commands by the text encoder a run chose, one row of length 1 each.
+    """The refinement commands by the text encoder a run chose, one row of length 1 each; not to be written to.
+
+    Learner, policy and checkpoint of one run ask for the same table, and a text encoder takes seconds to load.
 
     Raises HilDaftError where the encoder, its tokenizer or a package it needs is missing.
     """

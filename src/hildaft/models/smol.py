@@ -6,14 +6,13 @@ readout token: h is pooled from the keys and values of the last layer. The tower
 a few thousand steps on one core do not train a plain vision transformer.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,14 +21,14 @@ from hildaft.models.backbone import (
     WEIGHTS_FOLDER,
     camera_image,
     content_hash,
-    load_weights,
+    json_record,
+    load_frozen,
 )
 from hildaft.models.pooling import pool_prefix
-from hildaft.models.words import bucket_of, words_of
+from hildaft.models.products import Linear
+from hildaft.models.words import HashedWords
 from hildaft.types import HilDaftError
 
-WORD_BUCKETS: Final = 512
-"""Words are hashed into this many learned embeddings, as octo-tiny's are."""
 CELLS: Final = (NETWORK_IMAGE_SIZE // 16) ** 2
 """Image tokens per camera."""
 
@@ -77,7 +76,7 @@ class Tower(nn.Module):
         self.to_32 = nn.Conv2d(c64, c32, 3, stride=2, padding=1)
         self.to_16 = nn.Conv2d(c32, c16, 3, stride=2, padding=1)
         self.at_16 = nn.Conv2d(c16, c16, 3, padding=1)
-        self.connector = nn.Linear(4 * c16, config.width)
+        self.connector = Linear(4 * c16, config.width)
         self.positions = nn.Parameter(torch.randn(CELLS, config.width) * 0.02)
 
     def forward(self, image: Float[Tensor, "b 3 128 128"]) -> Float[Tensor, "b 64 w"]:
@@ -96,13 +95,13 @@ class PrefixBlock(nn.Module):
         super().__init__()
         self.heads, self.head_dim = config.heads, config.head_dim
         self.attention_norm = nn.RMSNorm(config.width, eps=1e-5)
-        self.query = nn.Linear(config.width, config.heads * config.head_dim, bias=False)
+        self.query = Linear(config.width, config.heads * config.head_dim, bias=False)
         self.cache = CacheLayer(config)
-        self.out = nn.Linear(config.heads * config.head_dim, config.width, bias=False)
+        self.out = Linear(config.heads * config.head_dim, config.width, bias=False)
         self.mlp_norm = nn.RMSNorm(config.width, eps=1e-5)
-        self.gate = nn.Linear(config.width, config.mlp_dim, bias=False)
-        self.up = nn.Linear(config.width, config.mlp_dim, bias=False)
-        self.down = nn.Linear(config.mlp_dim, config.width, bias=False)
+        self.gate = Linear(config.width, config.mlp_dim, bias=False)
+        self.up = Linear(config.width, config.mlp_dim, bias=False)
+        self.down = Linear(config.mlp_dim, config.width, bias=False)
 
     def forward(
         self, x: Float[Tensor, "b t w"], keys_mask: Bool[Tensor, "b 1 1 t"]
@@ -130,8 +129,8 @@ class CacheLayer(nn.Module):
     def __init__(self, config: SmolConfig) -> None:
         super().__init__()
         self.shape = (config.kv_heads, config.head_dim)
-        self.key = nn.Linear(config.width, config.kv_heads * config.head_dim, bias=False)
-        self.value = nn.Linear(config.width, config.kv_heads * config.head_dim, bias=False)
+        self.key = Linear(config.width, config.kv_heads * config.head_dim, bias=False)
+        self.value = Linear(config.width, config.kv_heads * config.head_dim, bias=False)
 
     def forward(
         self, x: Float[Tensor, "b t w"]
@@ -163,13 +162,13 @@ class SmolTokens:
 
 @final
 class SmolTiny(nn.Module):
-    """The second embedded `Backbone`. Any sentence can be embedded; words that share a bucket are one word to it."""
+    """The second embedded `Backbone`."""
 
     def __init__(self, config: SmolConfig | None = None) -> None:
         super().__init__()
         self.config = config or SmolConfig()
         self.towers = nn.ModuleDict({name: Tower(self.config) for name in self.config.cameras})
-        self.words = nn.Embedding(WORD_BUCKETS, self.config.width)
+        self.words = HashedWords(self.config.width, self.config.language_tokens)
         self.blocks = nn.ModuleList(PrefixBlock(self.config) for _ in range(self.config.blocks))
         self.norm = nn.RMSNorm(self.config.width, eps=1e-5)
         self.last = CacheLayer(self.config)
@@ -191,19 +190,11 @@ class SmolTiny(nn.Module):
 
     def config_record(self) -> dict[str, Any]:
         """The configuration as JSON values."""
-        return json.loads(json.dumps(asdict(self.config)))
-
-    def word_ids(self, text: str) -> Int[Tensor, " l"]:
-        """Buckets of the first `language_tokens` words; raises HilDaftError where there is no word."""
-        words = words_of(text)[: self.config.language_tokens]
-        if not words:
-            msg = f"instruction={text!r}: at least one word is allowed; say what to do"
-            raise HilDaftError(msg)
-        return torch.tensor([bucket_of(word, WORD_BUCKETS) for word in words])
+        return json_record(self.config)
 
     def embed_instruction(self, text: str) -> Float[Tensor, "l e"]:
-        """Word embeddings of an instruction; longer ones are cut after `language_tokens` words."""
-        return self.words(self.word_ids(text).to(self.words.weight.device))
+        """Embeddings of an instruction's first `language_tokens` words; raises HilDaftError where it has none."""
+        return self.words.embed(text)
 
     def encode(
         self, images: Mapping[str, UInt8[Tensor, "b h w 3"]], instruction: Float[Tensor, "l e"]
@@ -238,13 +229,4 @@ class SmolTiny(nn.Module):
 
 def load_smol_tiny(path: Path = WEIGHTS_FOLDER / "smol_tiny.safetensors") -> SmolTiny:
     """The shipped backbone, frozen; raises HilDaftError for a missing, damaged or foreign file."""
-    record, tensors, _ = load_weights(path)
-    try:
-        record["cameras"] = tuple(record["cameras"])
-        record["channels"] = tuple(record["channels"])
-        model = SmolTiny(SmolConfig(**record))
-        model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
-        msg = f"weights file {path}: not weights of smol-tiny; pretrain again or reinstall"
-        raise HilDaftError(msg) from error
-    return model.requires_grad_(requires_grad=False).eval()
+    return load_frozen(path, "smol-tiny", lambda record: SmolTiny(SmolConfig(**record)))

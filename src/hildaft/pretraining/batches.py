@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from hildaft.models.octo import WORD_BUCKETS, OctoTiny
+from hildaft.models.octo import OctoTiny
+from hildaft.models.words import WORD_BUCKETS
 from hildaft.pretraining.skills import SKILLS, skill_actions
 from hildaft.pretraining.targets import geometry_targets
 from hildaft.types import ActionScale
@@ -82,7 +83,7 @@ class Batches:
         self._geometry = geometry_targets(frames.labels)
         scale = ActionScale()
         self._actions = np.stack([skill_actions(s, frames.labels, scale) for s in SKILLS])
-        self._phrases = [[model.word_ids(text).numpy() for text in s.phrases] for s in SKILLS]
+        self._phrases = [[model.words.ids(text).numpy() for text in s.phrases] for s in SKILLS]
         self._length = model.config.language_tokens
         rng = np.random.default_rng(_SKETCH_SEED)
         self._sketch = rng.standard_normal((WORD_BUCKETS, SKETCH_DIM)).astype(np.float32)

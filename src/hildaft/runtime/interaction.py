@@ -206,6 +206,7 @@ def run_episode(
                 running = not (result.terminated or result.truncated)
             if mark != "again":
                 return builder.build(label_tweaks)
+            builder.discard()
     finally:
         robot.stop()
 
@@ -249,6 +250,7 @@ def record_demonstration(
                 running = not (result.terminated or result.truncated)
             if mark != "again":
                 return builder.build(label_tweaks)
+            builder.discard()
     finally:
         robot.stop()
 

@@ -1,20 +1,18 @@
 """A run whose robots are elsewhere: the learner serves them, and trains on what they deliver.
 
 Stages follow one another by what is on disk: demonstrations until every task has enough, warm-up, then online
-updates at the given ratio to the transitions that came in. Workers may join, leave and come back at any time.
+updates at the given ratio to the transitions that came in, with evaluations on the workers' robots in between.
+Workers may join, leave and come back at any time.
 """
 
 import threading
 from collections.abc import Callable
 from typing import Final, final
 
-from safetensors.torch import save as save_safetensors
-
-from hildaft.algo.training import Learner
 from hildaft.runtime.link.intake import Intake
 from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.server import Progress, WeightShelf
-from hildaft.runtime.session import Plan
+from hildaft.runtime.session import Evaluator, Plan
 from hildaft.runtime.training_run import CHECKPOINT_TRANSITIONS, TrainingRun, View
 
 PUBLISH_UPDATES: Final = 50
@@ -30,17 +28,17 @@ class RemoteSession:
         self,
         run: TrainingRun,
         plan: Plan,
-        learner: Learner,
         intake: Intake,
         roster: Roster,
         shelf: WeightShelf,
         progress: Progress,
+        evaluator: Evaluator,
         view: View,
         stop: threading.Event,
     ) -> None:
-        self._run, self._plan, self._learner = run, plan, learner
+        self._run, self._plan, self._learner = run, plan, run.learner
         self._intake, self._roster, self._shelf = intake, roster, shelf
-        self._progress, self._view, self._stop = progress, view, stop
+        self._progress, self._evaluator, self._view, self._stop = progress, evaluator, view, stop
         self._checkpointed = 0
 
     def run(self) -> bool:
@@ -57,7 +55,10 @@ class RemoteSession:
                 self._roster.stage = "warm-up"
                 self._run.warm_up(self._plan.warmup_updates)
             self._publish()
+            if self._learner.online_transitions == 0:
+                self._evaluate("warmup", self._plan.episodes_before)
             self._fine_tune()
+            self._evaluate("final", self._plan.episodes)
             if not self._stop.is_set():
                 self._roster.stage = "finished"
             return not self._stop.is_set()
@@ -82,9 +83,12 @@ class RemoteSession:
         plan, learner = self._plan, self._learner
         if self._stop.is_set():
             return
-        self._roster.stage = "online"
-        self._view.stage("online fine-tuning", plan.online_transitions)
+        self._go_online()
         while learner.online_transitions < plan.online_transitions and not self._stop.is_set():
+            # Before anything new is taken: an evaluation that a restart interrupted goes on with the same weights.
+            if plan.evaluation_due(self._evaluator.evaluated_at(), learner.online_transitions):
+                self._evaluate("online", plan.episodes_during)
+                self._go_online()
             self._take_arrived()
             if not self._update(PUBLISH_UPDATES, self._intake.arrived):
                 self._intake.arrived.wait(_POLL_S)
@@ -92,6 +96,19 @@ class RemoteSession:
             while self._update(PUBLISH_UPDATES, self._stop):
                 pass
         self._run.checkpoint()
+
+    def _go_online(self) -> None:
+        self._roster.stage = "online"
+        self._view.stage("online fine-tuning", self._plan.online_transitions)
+
+    def _evaluate(self, name: str, episodes: int) -> None:
+        """On the workers' robots, which do nothing else meanwhile; the weights stay as they are until it is done."""
+        if self._stop.is_set():
+            return
+        self._run.checkpoint()
+        self._publish()
+        measured = self._evaluator.evaluate(name, episodes, self._learner, self._run.clock)
+        self._run.write_metrics({f"refinement/{name}": v for name, v in measured.items()})
 
     def _update(self, most: int, until: threading.Event) -> bool:
         """At most so many online updates, then new weights; False where the ratio is met already."""
@@ -107,7 +124,7 @@ class RemoteSession:
     def _publish(self) -> None:
         version = self._learner.warmup_updates + self._learner.online_updates
         self._progress.warmup_updates = self._learner.warmup_updates
-        self._shelf.publish(save_safetensors(self._learner.dual_actor.weights()), version)
+        self._shelf.publish(self._run.acting_weights(), version)
 
     def _take_arrived(self) -> None:
         """Takes what the intake has written since, into the replay buffer."""
@@ -118,17 +135,7 @@ class RemoteSession:
         while not self._stop.is_set() and (episode := self._run.next_stored()) is not None:
             self._run.take(episode)
             if episode.source == "online":
-                self._view.episode(episode, self._learner.online_transitions)
-                self._run.write_metrics(
-                    {
-                        f"rollout/success/{episode.task}": float(episode.success),
-                        f"rollout/success/{episode.robot}/{episode.task}": float(episode.success),
-                        f"rollout/length/{episode.task}": float(len(episode)),
-                        "rollout/intervention_share": float(episode.is_intervention.mean()),
-                        "rollout/update_to_data": self._learner.online_updates
-                        / self._learner.online_transitions,
-                    }
-                )
+                self._run.report(episode)
             self._progress.online_transitions = self._learner.online_transitions
         if self._learner.online_transitions - self._checkpointed >= CHECKPOINT_TRANSITIONS:
             self._run.checkpoint()

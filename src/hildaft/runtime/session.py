@@ -11,12 +11,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 
 from hildaft.algo.training import Learner, Metrics
+from hildaft.runtime.channel import InProcessChannel
+from hildaft.runtime.precedence import yield_to_robots
 from hildaft.runtime.training_run import CHECKPOINT_TRANSITIONS, Clock, TrainingRun, View
 from hildaft.types import Episode, HilDaftError
 
@@ -25,26 +26,31 @@ DEMONSTRATION_TRIES: Final = 4
 
 
 @runtime_checkable
-class Bench(Protocol):
-    """The robot's side of a run: robot, acting policy and operator bound together."""
+class Evaluator(Protocol):
+    """Finds out how good the published policy is, on this machine's robot or on the workers'."""
 
-    def demonstrate(self, task: str, seed: int) -> Episode:
-        """One demonstration by the operator."""
-        ...
-
-    def rollout(self, task: str, seed: int) -> Episode:
-        """One episode of the policy with the operator beside it."""
-        ...
-
-    def publish(self, learner: Learner) -> None:
-        """Copies the learner's actors to the acting policy."""
+    def evaluated_at(self) -> int:
+        """Online transitions at the newest evaluation; 0 before the first."""
         ...
 
     def evaluate(self, name: str, episodes: int, learner: Learner, clock: Clock) -> Metrics:
-        """Evaluates the acting policy on fresh seeds and writes the result; skips what is there.
+        """Evaluates the newest published policy on fresh seeds and writes the result; skips what is there.
 
         Returns obedience and its companions, nothing where skipped.
         """
+        ...
+
+
+@runtime_checkable
+class Bench(Evaluator, Protocol):
+    """The robot's side of a run: robot, acting policy and operator bound together."""
+
+    def demonstrate(self, task: str, seed: int) -> Episode:
+        """One demonstration by the operator; in the store where it succeeded."""
+        ...
+
+    def rollout(self, task: str, seed: int) -> Episode:
+        """One episode of the policy with the operator beside it, in the store."""
         ...
 
 
@@ -67,6 +73,11 @@ class Plan:
     evaluate_every: int
     """Transitions between evaluations."""
 
+    def evaluation_due(self, last: int, now: int) -> bool:
+        """Whether one in between is due at `now` online transitions, the last one made at `last`."""
+        crossed = last // self.evaluate_every < now // self.evaluate_every
+        return crossed and now < self.online_transitions
+
 
 def scene_seed(run_seed: int, kind: str, task: int, index: int) -> int:
     """The seed of one episode's scene and operator; different for every argument."""
@@ -76,20 +87,22 @@ def scene_seed(run_seed: int, kind: str, task: int, index: int) -> int:
 
 @final
 class Session:
-    """Runs a plan in a run folder. Everything it makes is in `episodes`, `checkpoints`, metrics and evaluations."""
+    """Runs a plan in a run folder. Everything it makes is in `episodes`, `checkpoints`, metrics and evaluations.
+
+    The bench takes the other end of the channel, which leads into the run's store.
+    """
 
     def __init__(
         self,
-        folder: Path,
+        run: TrainingRun,
         plan: Plan,
-        learner: Learner,
+        channel: InProcessChannel,
         bench: Bench,
         view: View,
         stop: threading.Event,
     ) -> None:
-        self._plan, self._learner = plan, learner
-        self._bench, self._view, self._stop = bench, view, stop
-        self._run = TrainingRun(folder, learner, view, stop)
+        self._run, self._plan, self._learner = run, plan, run.learner
+        self._channel, self._bench, self._view, self._stop = channel, bench, view, stop
 
     def run(self) -> bool:
         """Goes from wherever the folder stands to the end; False where `stop` was set before that.
@@ -132,7 +145,6 @@ class Session:
                         continue
                     tried = self._bench.demonstrate(task, seed)
                     if tried.success:
-                        self._run.store.append(tried)
                         episode = tried
                 self._run.take(episode)
                 self._view.advance(self._run.consumed, {})
@@ -149,21 +161,23 @@ class Session:
         demonstrations = plan.demonstrations * len(plan.tasks)
         checkpointed = learner.online_transitions
         self._view.stage("online fine-tuning", plan.online_transitions)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner") as learning:
+        with ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="learner",
+            # Without a clock nobody waits for the robot, and several runs may share the machine.
+            initializer=yield_to_robots if plan.real_time else None,
+        ) as learning:
             while learner.online_transitions < plan.online_transitions:
                 if self._stop.is_set():
                     self._run.checkpoint()
                     return
-                before = learner.online_transitions
                 index = self._run.consumed - demonstrations
                 self._one_episode(learning, index)
                 now = learner.online_transitions
                 if now - checkpointed >= CHECKPOINT_TRANSITIONS:
                     self._run.checkpoint()
                     checkpointed = now
-                if before // plan.evaluate_every != now // plan.evaluate_every and (
-                    now < plan.online_transitions
-                ):
+                if plan.evaluation_due(self._bench.evaluated_at(), now):
                     self._evaluate("online", plan.episodes_during)
                     self._view.stage("online fine-tuning", plan.online_transitions)
         learner.catch_up(self._run.on_online_metrics, self._stop)
@@ -173,7 +187,7 @@ class Session:
     def _one_episode(self, learning: ThreadPoolExecutor, index: int) -> None:
         plan, learner = self._plan, self._learner
         number = index % len(plan.tasks)
-        self._bench.publish(learner)
+        self._publish()
         episode_over = threading.Event()
         updates = learning.submit(learner.catch_up, self._run.on_online_metrics, episode_over)
         try:
@@ -181,7 +195,6 @@ class Session:
             if episode is None:
                 seed = scene_seed(plan.seed, "online", number, index)
                 episode = self._bench.rollout(plan.tasks[number], seed)
-                self._run.store.append(episode)
         except BaseException:
             episode_over.set()
             raise
@@ -191,20 +204,15 @@ class Session:
                 episode_over.set()
             updates.result()
         self._run.take(episode)
-        self._view.episode(episode, learner.online_transitions)
-        metrics = {
-            f"rollout/success/{episode.task}": float(episode.success),
-            f"rollout/length/{episode.task}": float(len(episode)),
-            "rollout/intervention_share": float(np.mean(episode.is_intervention)),
-            "rollout/update_to_data": learner.online_updates / learner.online_transitions,
-        }
-        self._run.write_metrics(metrics)
-        self._view.advance(learner.online_transitions, metrics)
+        self._view.advance(learner.online_transitions, self._run.report(episode))
+
+    def _publish(self) -> None:
+        self._channel.publish(self._run.acting_weights(), self._learner.online_updates)
 
     def _evaluate(self, name: str, episodes: int) -> None:
         if self._stop.is_set():
             return
-        self._bench.publish(self._learner)
+        self._publish()
         measured = self._bench.evaluate(name, episodes, self._learner, self.clock)
         metrics = {f"refinement/{name}": value for name, value in measured.items()}
         self._run.write_metrics(metrics)

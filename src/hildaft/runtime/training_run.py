@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
 
+from safetensors.torch import save as save_safetensors
+
 from hildaft.algo.checkpoint import list_checkpoints, read_newest, write_checkpoint
 from hildaft.algo.training import Learner, Metrics
 from hildaft.data.episodes import EpisodeStore
@@ -118,6 +120,24 @@ class TrainingRun:
         self.learner.add_episode(episode)
         self.consumed += 1
 
+    def report(self, episode: Episode) -> Metrics:
+        """Shows and writes how a rollout that was taken went."""
+        learner = self.learner
+        self._view.episode(episode, learner.online_transitions)
+        metrics = {
+            f"rollout/success/{episode.task}": float(episode.success),
+            f"rollout/success/{episode.robot}/{episode.task}": float(episode.success),
+            f"rollout/length/{episode.task}": float(len(episode)),
+            "rollout/intervention_share": float(episode.is_intervention.mean()),
+            "rollout/update_to_data": learner.online_updates / learner.online_transitions,
+        }
+        self.write_metrics(metrics)
+        return metrics
+
+    def acting_weights(self) -> bytes:
+        """What a robot's side needs to act, as it is published: a safetensors file."""
+        return save_safetensors(self.learner.dual_actor.weights())
+
     def next_stored(self) -> Episode | None:
         """The store's next episode that was not taken yet, if there is one."""
         indices = self.store.indices
@@ -129,7 +149,7 @@ class TrainingRun:
         if learner.warmup_updates == 0:
             demonstrations = [self.store.read(i) for i in self.store.indices[: self.consumed]]
             states = States.of(demonstrations, learner.dual_actor.device)
-            learner.dual_actor.fit_normalisation(states.h, states.features)
+            learner.fit_normalisation(states)
         if learner.warmup_updates < updates:
             self._view.stage("warm-up", updates)
         while learner.warmup_updates < updates and not self._stop.is_set():

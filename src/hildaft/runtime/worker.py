@@ -6,50 +6,21 @@ No torch: the policy it is given may use it.
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol, final, runtime_checkable
+from typing import Any, Final, final
 
-from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
+from hildaft.runtime.interaction import Pacing
 from hildaft.runtime.link import link_pb2 as pb
-from hildaft.runtime.link.client import Health, Weights, WorkerLink
+from hildaft.runtime.link.client import Health, WorkerLink
 from hildaft.runtime.link.spool import Spool
-from hildaft.types import (
-    Action,
-    Encoded,
-    HilDaftError,
-    Observation,
-    Operator,
-    Policy,
-    RefinementCommand,
-    Robot,
-)
+from hildaft.runtime.rig import ActingPolicy, Companion, Rig
+from hildaft.types import HilDaftError, Robot
 
 MAX_WEIGHT_AGE_S: Final = 300.0
 """How long a worker acts on weights that nobody has confirmed as the newest."""
 DEMONSTRATION_TRIES: Final = 12
 """Failed demonstrations in a row before the worker gives up."""
 _WAIT_S: Final = 0.2
-
-
-@runtime_checkable
-class ActingPolicy(Policy, Protocol):
-    """A policy that can take over published weights."""
-
-    def begin(self, seed: int) -> None:
-        """Restarts the policy's noise, at the start of an episode."""
-        ...
-
-    def load(self, tensors: bytes, version: int) -> None:
-        """Takes over a safetensors file of weights between two steps."""
-        ...
-
-
-@runtime_checkable
-class Demonstrator(Operator, Protocol):
-    """An operator who can also do the whole task."""
-
-    def demonstrate(self) -> Action:
-        """The human's action for this step."""
-        ...
+_DRAIN_S: Final = 20.0
 
 
 @final
@@ -57,6 +28,7 @@ class Worker:
     """Runs one robot for a learner until the run is finished or `stop` is set.
 
     Args:
+        companion: the person, whose marks end an episode (`stop` ends no more than that), or the simulated one.
         local_seed: number of an episode this worker chose itself -> scene seed.
         say: takes lines for people.
     """
@@ -65,7 +37,7 @@ class Worker:
         self,
         robot: Robot,
         policy: ActingPolicy,
-        operator: Demonstrator,
+        companion: Companion,
         spool: Spool,
         tasks: tuple[str, ...],
         pacing: Pacing,
@@ -75,7 +47,7 @@ class Worker:
         stop: threading.Event,
         max_weight_age_s: float = MAX_WEIGHT_AGE_S,
     ) -> None:
-        self._robot, self._policy, self._operator = robot, policy, operator
+        self._robot, self._policy, self._companion = robot, policy, companion
         self._spool, self._tasks, self._pacing = spool, tasks, pacing
         self._local_seed, self._say, self._stop = local_seed, say, stop
         self._max_weight_age_s = max_weight_age_s
@@ -94,7 +66,14 @@ class Worker:
         Raises:
             HilDaftError: the learner refuses this worker, the spool cannot be written, or the operator fails.
         """
-        following = _Following(self._policy, link)
+        rig = Rig(
+            self._robot,
+            self._policy,
+            self._companion,
+            link,
+            self._pacing,
+            max_weight_age_s=self._max_weight_age_s,
+        )
         while not self._stop.is_set():
             link.check()
             if shortage := self._spool.shortage:
@@ -106,12 +85,17 @@ class Worker:
                     self._hold("finished", "")
                     return link.drain(600.0)
                 case pb.Assignment.DEMONSTRATE:
-                    self._demonstrate(assignment.task, assignment.seed)
-                case pb.Assignment.ROLLOUT if following.refresh():
-                    self._roll_out(following, assignment.task, assignment.seed)
+                    self._demonstrate(rig, assignment.task, assignment.seed)
+                case pb.Assignment.ROLLOUT if rig.policy.refresh() is not None:
+                    self._roll_out(rig, assignment.task, assignment.seed)
+                case pb.Assignment.EVALUATE if rig.policy.refresh() == assignment.weights:
+                    self._begin("evaluating")
+                    rig.evaluate(assignment.task, assignment.seed)
+                    self._measure()
+                    # What is still under way would be asked for again.
+                    link.drain(_DRAIN_S)
                 case _:
                     self._hold("waiting", "")
-            link.delivered()
         return False
 
     def _choose(self, link: WorkerLink) -> Any:  # noqa: ANN401 - generated class
@@ -130,44 +114,21 @@ class Worker:
         seed = self._local_seed(self._chosen)
         return pb.Assignment(activity=pb.Assignment.ROLLOUT, task=task, seed=seed)
 
-    def _demonstrate(self, task: str, seed: int) -> None:
+    def _demonstrate(self, rig: Rig, task: str, seed: int) -> None:
         self._begin("demonstrating")
-        episode = record_demonstration(
-            self._robot,
-            self._policy,
-            self._operator.demonstrate,
-            self._operator.begin,
-            task,
-            seed,
-            pacing=self._pacing,
-            journal=self._spool,
-        )
-        if episode.success:
-            self._spool.commit(episode)
+        if rig.demonstrate(task, seed).success:
             self._failed = 0
         else:
-            self._spool.discard()
             self._failed += 1
             if self._failed >= DEMONSTRATION_TRIES:
                 msg = f"operator: {self._failed} demonstrations failed in a row, last task {task!r}; check the robot"
                 raise HilDaftError(msg)
         self._measure()
 
-    def _roll_out(self, following: "_Following", task: str, seed: int) -> None:
+    def _roll_out(self, rig: Rig, task: str, seed: int) -> None:
         self._begin("acting")
         self._online = True
-        self._policy.begin(seed)
-        episode = run_episode(
-            self._robot,
-            following,
-            self._operator,
-            task,
-            seed,
-            "online",
-            pacing=self._pacing,
-            journal=self._spool,
-        )
-        self._spool.commit(episode)
+        rig.roll_out(task, seed)
         self._measure()
 
     def _begin(self, state: str) -> None:
@@ -186,38 +147,6 @@ class Worker:
     def _measure(self) -> None:
         timing = self._pacing.timing()
         self._rate = (timing.achieved_hz, timing.late_steps / max(1, timing.steps))
-
-
-@final
-class _Following:
-    """The policy with the newest weights the link has, taken over between two steps."""
-
-    def __init__(self, policy: ActingPolicy, link: WorkerLink) -> None:
-        self._policy, self._link = policy, link
-        self._held: Weights | None = None
-
-    @property
-    def version(self) -> int:
-        return self._policy.version
-
-    @property
-    def encoder_hash(self) -> str:
-        return self._policy.encoder_hash
-
-    def refresh(self) -> bool:
-        """Takes over newer weights, if there are any; False while there are none at all."""
-        newest = self._link.weights
-        if newest is not None and newest is not self._held:
-            self._policy.load(newest.tensors, newest.version)
-            self._held = newest
-        return self._held is not None
-
-    def encode(self, observation: Observation, task: str) -> Encoded:
-        return self._policy.encode(observation, task)
-
-    def act(self, encoded: Encoded, command: RefinementCommand) -> Action:
-        self.refresh()
-        return self._policy.act(encoded, command)
 
 
 def wait_for(

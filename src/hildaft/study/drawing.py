@@ -29,7 +29,9 @@ _DPI: Final = 130
 
 def render(figure: Callable[[Entry], Figure], document: Entry) -> bytes:
     """A figure of the document, as PNG."""
-    with rc_context({**STYLE, "figure.facecolor": "white", "axes.facecolor": "white"}):
+    with rc_context(
+        {**STYLE, "axes.axisbelow": True, "figure.facecolor": "white", "axes.facecolor": "white"}
+    ):
         buffer = io.BytesIO()
         figure(document).savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
@@ -50,13 +52,13 @@ def draw_bars(document: Entry) -> Figure:
                 rate.high,
                 row - 0.27 + 0.16 * number,
                 PALETTE[number],
-                4,
+                4.0,
                 task,
             )
         mean = average_success(runs)
-        _mark(left, mean.estimate, mean.low, mean.high, row + 0.27, INK, 7, "average")
+        _mark(left, mean.estimate, mean.low, mean.high, row + 0.27, INK, 7.0, "average")
         steps = average_length(runs)
-        _mark(right, steps.estimate, steps.low, steps.high, row + 0.1, INK, 7, None)
+        _mark(right, steps.estimate, steps.low, steps.high, row + 0.1, INK, 7.0, None)
         if method in paper.TABLE1:
             rate = fmean(paper.TABLE1[method][0]) / 100
             left.plot(rate, row + 0.27, "D", color="none", markeredgecolor=MUTED, markersize=7)
@@ -161,6 +163,30 @@ def _band(
     estimate, low, high = np.array(middle).T
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(x, estimate, color=colour, marker="o", markersize=3.5, label=label)
+
+
+def draw_series(document: Entry, series: str, title: str) -> Figure:
+    """A metric over training, one colour per method and one line per run."""
+    groups = {
+        method: [run["series"][series] for run in runs if run["series"][series]]
+        for method, runs in by_method(document).items()
+    }
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+    axes = figure.subplots()
+    shown = {method: found for method, found in groups.items() if found}
+    for number, (method, found) in enumerate(shown.items()):
+        for first, points in enumerate(found):
+            x, y = np.array(points).T
+            colour = PALETTE[number % len(PALETTE)]
+            style = "-" if number < len(PALETTE) else "--"
+            label = method if first == 0 else None
+            axes.plot(x, y, style, color=colour, alpha=0.8, linewidth=1.5, label=label)
+    axes.set_ylim(-0.03, 1.05 if series == "obedience" else None)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("online transitions")
+    axes.set_title(title)
+    figure.legend(loc="outside right upper", fontsize=8)
+    return figure
 
 
 def draw_talk(document: Entry) -> Figure:

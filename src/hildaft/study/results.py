@@ -12,7 +12,7 @@ from typing import Final
 
 from matplotlib.figure import Figure
 
-from hildaft.study import drawing, pages
+from hildaft.study import chains, drawing, fleets, pages
 from hildaft.study.collect import Entry, collect
 from hildaft.study.grid import Member
 from hildaft.study.runner import run_folder
@@ -36,6 +36,8 @@ WRITERS: Final[dict[str, tuple[Callable[[Entry], list[str]], Callable[[Entry], F
     "fig5": (pages.fig5, drawing.draw_curves),
     "table2": (pages.table2, drawing.draw_bars),
     "ablations": (pages.ablations, drawing.draw_bars),
+    "long-horizon": (chains.page, chains.draw),
+    "multi-robot": (fleets.page, fleets.draw),
     "talk-control": (pages.talk_control, drawing.draw_talk),
 }
 """By study: its Markdown and its picture."""
@@ -45,6 +47,10 @@ def compose(result: StudyResult, failures: dict[str, str]) -> Entry:
     """The study's document."""
     folders = [run_folder(result.root, result.study, member) for member in result.members]
     runs, missing = collect(result.members, folders, failures)
+    for run in runs:
+        # What a fleet measures on both benches is no member's measurement: it is part of the run.
+        if curves := fleets.read_curves(result.root / result.study / run["folder"]):
+            run["fleet"] = curves
     return {
         "study": result.study,
         "name": result.name,

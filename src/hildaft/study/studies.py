@@ -58,7 +58,6 @@ FLEETS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Fig. 7 and beyond: the first is trained on A alone, the second on A and B."""
 
-BOLTS: Final = (1, 2, 3, 4)
 TALK_MODES: Final = ("none", "right", "random", "opposite")
 
 
@@ -143,16 +142,14 @@ def _long_horizon(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[M
 
 
 def chain_measurements(chains: int) -> tuple[Measurement, ...]:
-    """One to four bolts, silent and with the operator talking, on the same scenes."""
+    """Chains of four bolts, silent and with the operator talking, on the same scenes."""
     return tuple(
         Measurement(
-            name=f"chain-{bolts}-{talk}-{chains}",
-            words=lambda run, bolts=bolts, talk=talk: (
-                *("chain", str(run), "--bolts", str(bolts), "--talk", talk),
-                *("--chains", str(chains), "--json"),
+            name=f"chain-{talk}-{chains}",
+            words=lambda run, talk=talk: (
+                *("chain", str(run), "--talk", talk, "--chains", str(chains), "--json"),
             ),
         )
-        for bolts in BOLTS
         for talk in ("none", "right")
     )
 

@@ -1,107 +1,20 @@
-"""A simulated person beside the robot: demonstrates, corrects, talks, and errs like one.
+"""The simulated person beside the bolt bench. It sees the true state (`view`), never the policy's observation."""
 
-It sees the true state (`view`), never the policy's observation, and implements `types.Operator`.
-"""
-
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float64
 
 from hildaft.teleop.oracle import oracle_action, oracle_displacement_m, remaining_steps
-from hildaft.teleop.talk import command_from_displacement
-from hildaft.types import (
-    COMMAND_COUNT,
-    NULL_COMMAND,
-    Action,
-    ActionScale,
-    HilDaftError,
-    RefinementCommand,
-    SceneState,
-    Tweak,
-)
-
-TalkMode: TypeAlias = Literal["none", "right", "random", "opposite"]
-
-_TALK_SHARE: Final = 0.3
-"""A direction is named when it is at least this share of the largest."""
-_TALK_THRESHOLD_M: Final = 0.001
-_STRAY_STEPS: Final = 3
-_STRAY_SHARE: Final = 0.6
-_STRAY_M: Final = 0.0015
-"""The person speaks when over these steps the end effector came to lie further than this, plus this share of
-the way it should have gone, from where it should be."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatorConfig:
-    """How the simulated person behaves. None of it is in the paper, save where a section is named."""
-
-    noise: float = 0.1
-    """Standard deviation of the hand's error at full speed, as a share of full scale."""
-    rest_noise: float = 0.25
-    """Share of that error left in slow, careful motion: a hand errs, axis by axis, in
-    proportion to its speed."""
-    noise_memory: float = 0.6
-    """Correlation of the hand's error from one step to the next, in [0, 1)."""
-    speed: float = 0.9
-    """Largest share of full scale the person uses, in (0, 1]."""
-    pause_rate: float = 0.03
-    """Chance per demonstrated step that a pause of 1 to 3 steps begins."""
-    reaction_steps: tuple[int, int] = (1, 2)
-    """Fewest and most steps between noticing and acting."""
-    burst_steps: tuple[int, int] = (5, 9)
-    """Fewest and most steps of one correction (Sec. V-A speaks of short interventions)."""
-    max_share: float = 0.2
-    """Largest share of an episode's step limit that may be corrected, in [0, 1]."""
-    step_limit: int = 50
-    """Steps of an episode (Sec. V-A)."""
-    patience_steps: int = 6
-    """Steps over which progress is judged."""
-    stall_progress: float = 0.8
-    """Intervenes when the steps still needed fell by less than this over `patience_steps`."""
-    drift_steps: float = 3.0
-    """Intervenes when the steps still needed are this far above their least so far."""
-    catch_gripper: float = 0.7
-    """Chance, each step, of catching a gripper mistake before it happens, in [0, 1]."""
-    tweaks: bool = True
-    """Whether the person corrects by hand."""
-    talk: TalkMode = "none"
-    """What the person says when something goes wrong: nothing, the right direction, a random one, or
-    the opposite of the right one."""
-    talk_steps: int = 5
-    """Steps a command stays in force (J of eq. 12)."""
-
-    def __post_init__(self) -> None:
-        for name in ("noise", "rest_noise", "pause_rate", "max_share", "catch_gripper"):
-            _require(0.0 <= getattr(self, name) <= 1.0, name, getattr(self, name), "0 to 1")
-        _require(0.0 <= self.noise_memory < 1.0, "noise_memory", self.noise_memory, "0 to below 1")
-        _require(0.0 < self.speed <= 1.0, "speed", self.speed, "above 0, at most 1")
-        for name in ("reaction_steps", "burst_steps"):
-            low, high = getattr(self, name)
-            _require(0 <= low <= high, name, (low, high), "0 <= fewest <= most")
-        for name in ("step_limit", "patience_steps", "talk_steps"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        modes = ("none", "right", "random", "opposite")
-        _require(self.talk in modes, "talk", self.talk, ", ".join(modes))
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        msg = f"OperatorConfig.{name}={value!r}: {allowed} is allowed"
-        raise HilDaftError(msg)
+from hildaft.teleop.person import OperatorConfig, Person
+from hildaft.types import Action, ActionScale, SceneState
 
 
 @final
-class SimulatedOperator:
-    """Implements `types.Operator`, and demonstrates.
-
-    Call `begin` at each episode start. Per step call `speak`, then `tweak` (or only the latter), or
-    `demonstrate`; all of an episode's randomness comes from the seed given to `begin`.
-    """
+class SimulatedOperator(Person):
+    """A person who does what the oracle of the bolt bench would."""
 
     def __init__(
         self,
@@ -109,168 +22,59 @@ class SimulatedOperator:
         scale: ActionScale,
         config: OperatorConfig | None = None,
     ) -> None:
-        self._view = view
-        self._scale = scale
-        self._config: Final = config or OperatorConfig()
-        self.begin("", 0)
+        super().__init__(lambda: _BoltSight(view(), scale), config)
 
-    def begin(self, task: str, seed: int) -> None:
-        """Forgets the last episode; `task` is part of the seed."""
-        self._rng = np.random.default_rng([seed, *task.encode()])
-        self._error: Float64[np.ndarray, 6] = np.zeros(6)
-        self._pause = 0
-        self._steps = 0
-        self._human_steps = 0
-        self._burst = 0
-        self._delay = -1
-        self._seen = False
-        self._state: SceneState | None = None
-        self._spoken: RefinementCommand = NULL_COMMAND
-        self._spoken_left = 0
-        self._goals: deque[Float64[np.ndarray, 3]] = deque(maxlen=_STRAY_STEPS + 1)
-        self._jaws_closed = False
-        self._ways: deque[Float64[np.ndarray, 3]] = deque(maxlen=_STRAY_STEPS + 1)
-        self._forget_progress()
 
-    def _forget_progress(self) -> None:
-        self._needed: deque[float] = deque(maxlen=self._config.patience_steps + 1)
-        self._least = np.inf
+@final
+@dataclass(frozen=True, slots=True)
+class _BoltSight:
+    """A `Sight` of the bolt bench."""
 
-    # Demonstrating.
+    state: SceneState
+    scale: ActionScale
+    near_steps: float = 3.0
+    least_move_m: float = 0.001
 
-    def demonstrate(self) -> Action:
-        """The person's action for the state as it is now, faults included."""
-        state = self._view()
-        config = self._config
-        if self._pause == 0 and self._rng.random() < config.pause_rate:
-            self._pause = int(self._rng.integers(1, 4))
-        if self._pause > 0:
-            self._pause -= 1
-            still = np.zeros(7, dtype=np.float32)
-            still[6] = 1.0 if state.jaw_closed else -1.0
-            return still
-        return self._hand(state)
+    @property
+    def remaining_steps(self) -> float:
+        """By the oracle."""
+        return remaining_steps(self.state, self.scale)
 
-    def _hand(self, state: SceneState) -> Action:
-        """The oracle's action at the person's speed plus the error of an unsteady hand."""
-        config = self._config
-        action = oracle_action(state, self._scale, config.speed)
-        memory = config.noise_memory
-        fresh = self._rng.normal(0.0, config.noise, 6)
-        self._error = memory * self._error + np.sqrt(1.0 - memory**2) * fresh
-        share = config.rest_noise + (1.0 - config.rest_noise) * np.abs(action[:6])
-        action[:6] = np.clip(action[:6] + share * self._error, -1.0, 1.0)
-        return action
+    @property
+    def position_m(self) -> Float64[np.ndarray, "3"]:
+        """As it is."""
+        return self.state.ee_position_m
 
-    # Watching.
-
-    def _observe(self) -> SceneState:
-        """Looks once per step and updates what is known about progress."""
-        if not self._seen or self._state is None:
-            self._state = self._view()
-            needed = remaining_steps(self._state, self._scale)
-            self._needed.append(needed)
-            self._least = min(self._least, needed)
-            if self._jaws_closed != self._state.jaw_closed:
-                # A grip or a release changes where to go; that is no error of the arm's.
-                self._goals.clear()
-                self._ways.clear()
-                self._jaws_closed = self._state.jaw_closed
-            way = oracle_displacement_m(self._state, self._scale, _STRAY_STEPS)
-            self._ways.append(way)
-            self._goals.append(self._state.ee_position_m + way)
-            self._seen = True
-        return self._state
-
-    def _is_wrong(self, state: SceneState) -> bool:
-        """Whether the policy drifts, stalls, has bungled the grip or runs out of steps."""
-        config = self._config
-        needed = self._needed[-1]
-        full = len(self._needed) == config.patience_steps + 1
-        stalls = full and self._needed[0] - needed < config.stall_progress
-        drifts = needed - self._least > config.drift_steps
-        left = config.step_limit - self._steps
-        late = full and needed > left
-        wanted = bool(oracle_action(state, self._scale)[6] > 0)
+    @property
+    def bungled(self) -> bool:
+        """Closed on nothing."""
+        state = self.state
         empty = state.jaw_closed and not state.bolt_held and state.jaw_opening_m < 0.008
-        return needed > 3.0 and (stalls or drifts or late or (empty and not wanted))
+        return empty and not self._wants_closed
 
-    def _strays(self, state: SceneState) -> bool:
-        """Whether the arm is not going where it should: what words mend soonest."""
-        if len(self._goals) <= _STRAY_STEPS:
-            return False
-        off_m = float(np.linalg.norm(state.ee_position_m - self._goals[0]))
-        return off_m > _STRAY_M + _STRAY_SHARE * float(np.linalg.norm(self._ways[0]))
+    @property
+    def resting_jaws(self) -> float:
+        """As they are."""
+        return 1.0 if self.state.jaw_closed else -1.0
 
-    def _is_slip(self, state: SceneState, policy_action: Action) -> bool:
-        """Whether the jaws are about to err: drop the bolt, close on nothing, or miss the moment to close or open."""
-        wanted = bool(oracle_action(state, self._scale)[6] > 0)
+    @property
+    def _wants_closed(self) -> bool:
+        return bool(oracle_action(self.state, self.scale)[6] > 0)
+
+    def skilled_action(self, speed: float) -> Action:
+        """The oracle's."""
+        return oracle_action(self.state, self.scale, speed)
+
+    def skilled_move_m(self, steps: int) -> Float64[np.ndarray, "3"]:
+        """The oracle's."""
+        return oracle_displacement_m(self.state, self.scale, steps)
+
+    def slips(self, policy_action: Action) -> bool:
+        """Whether the jaws are about to drop the bolt, close on nothing, or miss the moment to close or open."""
+        state, wanted = self.state, self._wants_closed
         asked = bool(policy_action[6] > 0)
         drops = state.bolt_held and state.jaw_closed and wanted and not asked
         snaps = not state.jaw_closed and asked and not wanted
         misses = not state.jaw_closed and wanted and not asked
         clings = state.bolt_held and state.jaw_closed and asked and not wanted
         return drops or snaps or misses or clings
-
-    # Talking.
-
-    def speak(self) -> RefinementCommand:
-        """The command in force before this step's action; "[null]" for silence."""
-        if self._config.talk == "none":
-            return NULL_COMMAND
-        state = self._observe()
-        errs = self._is_wrong(state) or self._strays(state)
-        if self._spoken_left == 0 and self._burst == 0 and errs:
-            self._spoken = self._choose_words(state)
-            self._spoken_left = self._config.talk_steps
-        if self._spoken_left == 0:
-            return NULL_COMMAND
-        self._spoken_left -= 1
-        return self._spoken
-
-    def _choose_words(self, state: SceneState) -> RefinementCommand:
-        if self._config.talk == "random":
-            index = int(self._rng.integers(COMMAND_COUNT - 1))
-            return RefinementCommand.from_index(index + (index >= NULL_COMMAND.index))
-        move = oracle_displacement_m(state, self._scale, self._config.talk_steps)
-        least = max(_TALK_THRESHOLD_M, _TALK_SHARE * float(np.abs(move).max()))
-        words = command_from_displacement(move, least)
-        return words.opposite if self._config.talk == "opposite" else words
-
-    # Correcting.
-
-    def tweak(self, policy_action: Action) -> Tweak | None:
-        """The correction that replaces `policy_action` now, or None to let the policy act."""
-        state = self._observe()
-        self._seen = False
-        self._steps += 1
-        if not self._config.tweaks:
-            return None
-        if self._burst == 0:
-            self._notice(state, policy_action)
-        if self._burst == 0:
-            return None
-        self._burst -= 1
-        self._human_steps += 1
-        if self._burst == 0:
-            self._forget_progress()
-        return Tweak(action=self._hand(state))
-
-    def _notice(self, state: SceneState, policy_action: Action) -> None:
-        """Starts a correction once the reaction time after noticing is over."""
-        config = self._config
-        if self._delay > 0:
-            self._delay -= 1
-        if self._delay < 0:
-            length = int(self._rng.integers(config.burst_steps[0], config.burst_steps[1] + 1))
-            if self._human_steps + length > config.max_share * config.step_limit:
-                return
-            if self._is_slip(state, policy_action) and self._rng.random() < config.catch_gripper:
-                self._delay = 0
-            # Words come first: the hand waits until they had their time.
-            elif self._spoken_left == 0 and self._is_wrong(state):
-                low, high = config.reaction_steps
-                self._delay = int(self._rng.integers(low, high + 1))
-            self._length = length
-        if self._delay == 0:
-            self._burst, self._delay = self._length, -1

@@ -31,6 +31,7 @@ from hildaft.runtime.link.credentials import (
     require_secure,
     split_address,
 )
+from hildaft.runtime.link.roster import Evaluation
 from hildaft.runtime.link.spool import Spool
 from hildaft.types import ActionScale, HilDaftError
 from link_peers import FACTS, TOKEN, linked, serving, small_episode, wait_until
@@ -85,8 +86,7 @@ def insert(client, sequence, previous, episode=None, *, origin=None, payload=Non
 def test_episodes_arrive_once_in_order_and_byte_for_byte(learner, spool, tmp_path):
     with linked(learner, spool) as link:
         for n in range(5):
-            spool.commit(small_episode(10 * n))
-            link.delivered()
+            link.put(small_episode(10 * n))
         assert link.drain(20.0)
     store = EpisodeStore(tmp_path / "episodes")
     assert [s.origin for s in store.summaries()] == [
@@ -126,7 +126,7 @@ def test_a_learner_that_comes_back_is_joined_again(tmp_path, spool):
             with serving(folder, address=f"127.0.0.1:{port}") as again:
                 assert link.drain(30.0)
                 wait_until(lambda: link.next() is not None)
-                assert len(again._roster.statuses()) == 1
+                assert len(again.roster.statuses()) == 1
             link.check()
 
 
@@ -175,7 +175,6 @@ def changed(**columns):
     ("episode", "said"),
     [
         (lambda: changed(task="fly"), "task='fly'"),
-        (lambda: changed(source="eval"), "evaluation"),
         (lambda: changed(encoder_hash="other"), "encoder_hash"),
         (lambda: changed(h=np.full((4, 4), np.nan, np.float32)), "h holds"),
         (lambda: changed(h=np.zeros((4, 5), np.float32)), "widths"),
@@ -418,7 +417,7 @@ def test_the_workers_end_loads_no_torch():
 
 
 def test_tasks_are_shared_out_over_workers(learner, spool):
-    roster = learner._roster
+    roster = learner.roster
     for name in ("a.0", "b.0", "c.0"):
         roster.join(
             name,
@@ -439,3 +438,44 @@ def test_tasks_are_shared_out_over_workers(learner, spool):
     assert {a.activity for a in assigned} == {pb.Assignment.ROLLOUT}
     assert {a.task for a in assigned} == {"reach", "push"}
     assert len({a.seed for a in assigned}) == 3
+
+
+def test_an_evaluation_meets_each_scene_once_whoever_leaves(tmp_path):
+    folder, now = tmp_path / "episodes", [0.0]
+    with serving(folder) as server:
+        roster = server.roster
+        roster._clock = lambda: now[0]
+        client = LearnerClient(f"127.0.0.1:{server.port}", TOKEN, None)
+        for name in ("arm.0", "b.0"):
+            join(client, peer=peer(worker=name))
+        roster.stage = "evaluation"
+        assert roster.assign("arm.0").activity == pb.Assignment.WAIT
+        scenes = (("reach", 7), ("push", 8))
+        roster.evaluation = Evaluation(scenes=scenes, weights="boot-3", version=3)
+        # Each of the two can only reach: nobody is left for the other scene.
+        first = roster.assign("arm.0")
+        assert (first.activity, first.task, first.seed, first.weights) == (
+            pb.Assignment.EVALUATE,
+            "reach",
+            7,
+            "boot-3",
+        )
+        assert roster.assign("b.0").activity == pb.Assignment.WAIT
+        # A robot that left has met nothing.
+        now[0] = 10.0
+        assert roster.assign("b.0").seed == 7
+        episode = changed(source="eval", seed=7, policy_version=3)
+        assert insert(client, 1, 0, episode) == 1
+        assert insert(client, 2, 1) == 2
+        assert roster.assign("b.0").activity == pb.Assignment.WAIT
+        [status, _] = client.call(
+            "Status", pb.StatusRequest(schema_version=wire.SCHEMA_VERSION)
+        ).workers
+        assert (status.durable_sequence, status.episodes, status.gaps) == (2, 1, 0)
+        client.close()
+    # Kept apart from what is learned from, and known again after a restart.
+    assert [s.source for s in EpisodeStore(folder).summaries()] == ["online"]
+    with serving(folder) as server:
+        intake = server._intake
+        assert intake.evaluated == {("reach", 7, 3): 0}
+        assert (intake.tally("arm.0").sequence, intake.tally("arm.0").gaps) == (2, 0)

@@ -14,11 +14,12 @@ from typing import Any, Final, final
 
 import grpc
 
+from hildaft.runtime.channel import Weights
 from hildaft.runtime.link import link_pb2 as pb
 from hildaft.runtime.link import wire
 from hildaft.runtime.link.credentials import ClientTls, require_secure
 from hildaft.runtime.link.spool import Spool
-from hildaft.types import ActionScale, HilDaftError
+from hildaft.types import ActionScale, Episode, HilDaftError
 
 REPORT_S: Final = 0.5
 RETRY_FIRST_S: Final = 0.2
@@ -43,15 +44,6 @@ class EpisodeRefusedError(Exception):
 
 class OutOfStepError(Exception):
     """The learner has restarted, or holds more or less than this worker believes: join again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Published weights: a safetensors file and the name and version they go by."""
-
-    name: str
-    version: int
-    tensors: bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +141,7 @@ class LearnerClient:
 
 @final
 class WorkerLink:
-    """Keeps a run served once `join` has joined it; a context manager around the control loop.
+    """Implements `Channel` over the network, once `join` has joined the run; a context manager around the control loop.
 
     Args:
         health: asked for at every report, from another thread.
@@ -214,8 +206,14 @@ class WorkerLink:
         if self._failure is not None:
             raise self._failure
 
-    def delivered(self) -> None:
-        """Tells the delivering thread that the spool has something."""
+    @property
+    def journal(self) -> Spool:
+        """The spool keeps each step at once."""
+        return self._spool
+
+    def put(self, episode: Episode) -> None:
+        """Makes the episode durable here; the delivering thread takes it from there."""
+        self._spool.commit(episode)
         self._wake.set()
 
     def next(self) -> Any | None:  # noqa: ANN401 - generated class

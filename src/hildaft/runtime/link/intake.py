@@ -45,12 +45,17 @@ class Intake:
     The keys are in the episode files themselves, so what was confirmed is known again after any restart without
     a second file that could disagree.
 
+    Args:
+        store: what is learned from.
+        evaluations: what is not: episodes that only say how good the policy is.
+
     Raises:
-        HilDaftError: the store cannot be read.
+        HilDaftError: a store cannot be read.
     """
 
-    def __init__(self, store: EpisodeStore, terms: Terms) -> None:
+    def __init__(self, store: EpisodeStore, evaluations: EpisodeStore, terms: Terms) -> None:
         self.store: Final = store
+        self.evaluations: Final = evaluations
         self.terms: Final = terms
         self.arrived: Final = threading.Event()
         """Set at every insert; whoever waits for episodes clears it."""
@@ -59,11 +64,15 @@ class Intake:
         self.demonstrations: Final[dict[str, int]] = dict.fromkeys(terms.tasks, 0)
         """Stored demonstrations by task."""
         self.count = 0
-        """Stored episodes."""
+        """Stored episodes to learn from."""
+        self.evaluated: Final[dict[tuple[str, int, int], int]] = {}
+        """Task, scene seed and policy version of an evaluation episode -> its number in the store of these."""
         self._lock = threading.Lock()
         self._tallies: dict[str, Tally] = {}
-        for summary in store.summaries():
-            self._book(summary)
+        # One worker's numbers run through both stores.
+        found = [*store.summaries(), *evaluations.summaries()]
+        for summary in sorted(found, key=lambda s: 0 if s.origin is None else s.origin.sequence):
+            self._book(summary, summary.index)
 
     def tally(self, worker: str) -> Tally:
         """What this worker has delivered so far."""
@@ -85,13 +94,14 @@ class Intake:
                     f"sequence {sequence} after {previous}: {durable} is the last one here; send what follows it",
                 )
             summary = self._checked(worker, sequence, payload)
+            store = self.evaluations if summary.source == "eval" else self.store
             try:
-                self.store.append_bytes(payload, summary.task, summary.source)
+                index = store.append_bytes(payload, summary.task, summary.source)
             except HilDaftError as error:
                 self.failure = error
                 self.arrived.set()
                 raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
-            self._book(summary)
+            self._book(summary, index)
             self.arrived.set()
             return sequence
 
@@ -105,8 +115,6 @@ class Intake:
         origin = summary.origin
         if origin is None or (origin.worker, origin.sequence) != (worker, sequence):
             fault = f"its header says {origin}, not {worker} {sequence}"
-        elif summary.source == "eval":
-            fault = "source='eval': evaluation episodes are not training data"
         elif summary.task not in terms.tasks:
             fault = f"task={summary.task!r}: this run has {', '.join(terms.tasks)}"
         elif summary.encoder_hash != terms.encoder_hash:
@@ -119,8 +127,12 @@ class Intake:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"episode {name}: {fault}")
         return summary
 
-    def _book(self, summary: EpisodeSummary) -> None:
-        self.count += 1
+    def _book(self, summary: EpisodeSummary, index: int) -> None:
+        if summary.source == "eval":
+            key = (summary.task, summary.seed, summary.policy_version)
+            self.evaluated.setdefault(key, index)
+        else:
+            self.count += 1
         if summary.source == "demo" and summary.task in self.demonstrations:
             self.demonstrations[summary.task] += 1
         origin = summary.origin
@@ -129,6 +141,8 @@ class Intake:
         tally = self._tallies.setdefault(origin.worker, Tally())
         tally.gaps += origin.sequence - tally.sequence - 1
         tally.sequence = origin.sequence
+        if summary.source == "eval":
+            return
         tally.episodes += 1
         tally.transitions += summary.steps
         tally.successes += summary.success

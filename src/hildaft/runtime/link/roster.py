@@ -13,7 +13,7 @@ from hildaft.runtime.link.intake import Intake
 from hildaft.runtime.link.wire import Refusal
 from hildaft.types import ActionScale
 
-Stage: TypeAlias = Literal["demonstrations", "warm-up", "online", "finished"]
+Stage: TypeAlias = Literal["demonstrations", "warm-up", "online", "evaluation", "finished"]
 
 MAX_WORKERS: Final = 1_000
 """Names a learner remembers; a limit, so that nobody can fill its memory with names."""
@@ -29,6 +29,20 @@ class _Entry:
     report: Any = field(default_factory=pb.ReportRequest)
     assigned: str = ""
     """Task of the assignment that is out."""
+    evaluates: tuple[str, int] | None = None
+    """Task and scene seed of the evaluation episode that is out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Episodes that say how good one set of weights is."""
+
+    scenes: tuple[tuple[str, int], ...]
+    """Task and scene seed of each."""
+    weights: str
+    """Name of the weights that act."""
+    version: int
+    """Their version, by which finished episodes are known."""
 
 
 @final
@@ -50,6 +64,8 @@ class Roster:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stage: Stage = "demonstrations"
+        self.evaluation: Evaluation | None = None
+        """What the stage "evaluation" is about."""
         self._intake, self._demonstrations, self._seed_of = intake, demonstrations, seed_of
         self._clock, self._lock = clock, threading.Lock()
         self._entries: dict[str, _Entry] = {}
@@ -103,11 +119,13 @@ class Roster:
         """What this worker does next: the task that is furthest behind, of those it can do."""
         with self._lock:
             entry = self._entry(worker)
-            entry.assigned, entry.seen_s = "", self._clock()
+            entry.assigned, entry.evaluates, entry.seen_s = "", None, self._clock()
             if self.stage == "finished":
                 return pb.Assignment(activity=pb.Assignment.FINISHED)
             if self.stage == "warm-up":
                 return pb.Assignment(activity=pb.Assignment.WAIT)
+            if self.stage == "evaluation":
+                return self._next_scene(entry)
             tasks = self._intake.terms.tasks
             # Work that is out counts, or every worker would be sent to the same task.
             out = [e.assigned for e in self._entries.values() if self._is_live(e)]
@@ -128,6 +146,23 @@ class Roster:
             self._issued += 1
             seed = self._seed_of(kind, tasks.index(task), self._issued)
             return pb.Assignment(activity=activity, task=task, seed=seed)
+
+    def _next_scene(self, entry: _Entry) -> Any:  # noqa: ANN401 - generated class
+        """The first scene that is neither stored nor under way, for whichever robot asks: each is met once."""
+        asked = self.evaluation
+        out = {e.evaluates for e in self._entries.values() if self._is_live(e)}
+        if asked is not None:
+            for task, seed in asked.scenes:
+                known = (task, seed, asked.version) in self._intake.evaluated
+                if task in entry.tasks and not known and (task, seed) not in out:
+                    entry.evaluates = (task, seed)
+                    return pb.Assignment(
+                        activity=pb.Assignment.EVALUATE,
+                        task=task,
+                        seed=seed,
+                        weights=asked.weights,
+                    )
+        return pb.Assignment(activity=pb.Assignment.WAIT)
 
     def statuses(self) -> list[Any]:
         """One generated `WorkerStatus` per worker, in the order of joining."""

@@ -68,6 +68,12 @@ class WeightShelf:
         with self._changed:
             return self._reply.weights
 
+    @property
+    def version(self) -> int:
+        """Version of the newest weights."""
+        with self._changed:
+            return int(self._reply.version)
+
     def newer(self, worker: str, held: str, wait_s: float, asks: Callable[[], bool]) -> Any:  # noqa: ANN401
         """The newest weights, as soon as they are others than `held`.
 
@@ -130,7 +136,8 @@ class LinkServer:
     ) -> None:
         require_secure(address, tls)
         self._token, self._tls = token.encode(), tls
-        self._config, self._intake, self._roster = config, intake, roster
+        self._config, self._intake = config, intake
+        self.roster: Final = roster
         self._shelf, self._progress, self._started = shelf, progress, time.monotonic()
         self._at_work = threading.Semaphore(_AT_WORK)
         self.refused = 0
@@ -203,21 +210,21 @@ class LinkServer:
         worker = self._identify(request.peer, context)
         match method:
             case "Join":
-                self._roster.join(worker, request)
+                self.roster.join(worker, request)
                 return pb.JoinReply(durable_sequence=self._intake.tally(worker).sequence)
             case "Next":
-                return self._roster.assign(worker)
+                return self.roster.assign(worker)
             case "Insert":
-                self._roster.require_joined(worker)
+                self.roster.require_joined(worker)
                 durable = self._intake.insert(
                     worker, request.sequence, request.previous, request.episode
                 )
                 return pb.InsertReply(durable_sequence=durable)
             case "Report":
-                self._roster.report(worker, request)
+                self.roster.report(worker, request)
                 return pb.ReportReply(weights=self._shelf.name)
             case _:
-                self._roster.require_joined(worker)
+                self.roster.require_joined(worker)
                 return None
 
     def _identify(self, peer: Any, context: grpc.ServicerContext) -> str:  # noqa: ANN401
@@ -248,7 +255,7 @@ class LinkServer:
         progress = self._progress
         return pb.StatusReply(
             run=self._intake.terms.run,
-            stage=self._roster.stage,
+            stage=self.roster.stage,
             demonstrations=sum(self._intake.demonstrations.values()),
             warmup_updates=progress.warmup_updates,
             online_updates=progress.online_updates,
@@ -258,7 +265,7 @@ class LinkServer:
             stored_episodes=self._intake.count,
             refused=self.refused,
             up_s=time.monotonic() - self._started,
-            workers=self._roster.statuses(),
+            workers=self.roster.statuses(),
             time_s=time.time(),
         )
 

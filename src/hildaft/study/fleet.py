@@ -1,0 +1,263 @@
+"""Several robots and one learner on this machine, as processes over the link: the multi-robot runs.
+
+The robots move at 10 Hz by the clock, so minutes are minutes. The first robot demonstrates, the others join when the
+demonstrations are there, as in Sec. V-F. Policies are set aside on the way and evaluated on both benches afterwards.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal, final
+
+from hildaft.algo.checkpoint import list_checkpoints
+from hildaft.build import claim_folder, resolve_config
+from hildaft.config import RunConfig
+from hildaft.eval.evaluate import EvaluationRecord, parse_result, write_evaluation
+from hildaft.eval.local_bench import EVALUATION_SEED_OFFSET
+from hildaft.jobs import evaluate_run
+from hildaft.runtime.metrics import read_metrics
+from hildaft.study.grid import MEASURED
+from hildaft.types import CONTROL_HZ, HilDaftError
+
+TEST_ROBOTS: Final[tuple[Literal["A", "B"], ...]] = ("A", "B")
+_READY: Final = "--learner "
+_POLL_S: Final = 0.5
+_STOP_S: Final = 120.0
+
+
+def run_fleet(
+    config: RunConfig,
+    folder: Path,
+    robots: Sequence[str],
+    *,
+    resume: bool,
+    stop: threading.Event,
+) -> bool:
+    """Trains with these robots and evaluates on both; False where `stop` was set before the end.
+
+    Raises:
+        HilDaftError: no robot, the folder does not fit, or one of the processes failed; its log says why.
+    """
+    if not robots or any(robot not in TEST_ROBOTS for robot in robots):
+        msg = f"--robots {' '.join(robots)}: one or more of {', '.join(TEST_ROBOTS)} are allowed"
+        raise HilDaftError(msg)
+    config = resolve_config(replace(config, real_time=True), folder, resume=resume)
+    if not resume:
+        claim_folder(config, folder)
+    if not (folder / "trained").exists():
+        fleet = _Fleet(config, folder, robots, stop)
+        if not fleet.run():
+            return False
+        (folder / "trained").touch()
+    return _evaluate(config, folder, len(robots), stop)
+
+
+@final
+class _Fleet:
+    """The processes of one run; all of them end with it."""
+
+    def __init__(
+        self, config: RunConfig, folder: Path, robots: Sequence[str], stop: threading.Event
+    ) -> None:
+        self._config, self._folder, self._robots, self._stop = config, folder, robots, stop
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._snapshot = 0
+
+    def run(self) -> bool:
+        """Until the learner is finished; False where stopped before."""
+        try:
+            self._launch(
+                "learner", "--out", str(self._folder), "--resume", "--listen", "127.0.0.1:0"
+            )
+            address = self._address()
+            while not self._stop.is_set():
+                if self._processes["learner"].poll() == 0:
+                    return True
+                self._require_alive()
+                ready = self._robots if self._demonstrated() else self._robots[:1]
+                for number, robot in enumerate(ready):
+                    name = f"robot-{number}-{robot}"
+                    if name not in self._processes and address:
+                        self._join(name, robot, address)
+                self._set_aside()
+                self._stop.wait(_POLL_S)
+            return False
+        finally:
+            self._set_aside()
+            self._end()
+
+    def _launch(self, name: str, *words: str) -> None:
+        command = "learner" if name == "learner" else "worker"
+        log = self._folder / "logs" / f"{name}.log"
+        log.parent.mkdir(exist_ok=True)
+        # A line of an earlier start must not be taken for one of this.
+        with log.open("wb") as file:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "hildaft.cli", command, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+
+    def _join(self, name: str, robot: str, address: str) -> None:
+        self._launch(
+            name,
+            *("--robot", robot, "--learner", address, "--name", name),
+            *("--token-file", str(self._folder / "token")),
+            *("--spool", str(self._folder / "spool" / name)),
+        )
+
+    def _address(self) -> str:
+        """HOST:PORT the learner listens on; empty where stopped before it did."""
+        log = self._folder / "logs" / "learner.log"
+        while not self._stop.is_set():
+            text = log.read_text(encoding="utf-8", errors="replace")
+            if "learner ready" in text and "\n" in text.partition("learner ready")[2]:
+                return text.partition("learner ready")[2].partition(_READY)[2].split()[0]
+            self._require_alive()
+            self._stop.wait(_POLL_S)
+        return ""
+
+    def _require_alive(self) -> None:
+        for name, process in self._processes.items():
+            code = process.poll()
+            # A worker leaves on its own when the run is finished.
+            if code is not None and (code != 0 or name == "learner"):
+                log = self._folder / "logs" / f"{name}.log"
+                msg = f"fleet: {name} ended with code {code}; {log} says why, --resume goes on"
+                raise HilDaftError(msg)
+
+    def _demonstrated(self) -> bool:
+        wanted = self._config.training.demonstrations * len(self._config.tasks)
+        return len(list((self._folder / "episodes").glob("*-demo.safetensors"))) >= wanted
+
+    def _set_aside(self) -> None:
+        """Keeps a copy of the newest checkpoint once the next multiple of `every` is passed."""
+        every = self._config.evaluation.every
+        for checkpoint in list_checkpoints(self._folder / "checkpoints")[-1:]:
+            step = int(checkpoint.name.split("-")[1])
+            transitions = step - self._config.training.warmup_updates
+            if transitions >= 0 and (transitions // every > self._snapshot or transitions == 0):
+                self._snapshot = transitions // every
+                _copy(checkpoint, self._folder, transitions)
+
+    def _end(self) -> None:
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        end = time.monotonic() + _STOP_S
+        for process in self._processes.values():
+            while process.poll() is None and time.monotonic() < end:
+                time.sleep(0.1)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _copy(checkpoint: Path, folder: Path, transitions: int) -> None:
+    target = folder / "snapshots" / f"{transitions:06d}"
+    if target.exists():
+        return
+    part = target.with_name(f".writing-{target.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        shutil.copytree(checkpoint, part / "checkpoints" / checkpoint.name)
+    except FileNotFoundError:
+        # The learner has dropped it meanwhile; the next one is there soon.
+        shutil.rmtree(part, ignore_errors=True)
+        return
+    shutil.copyfile(folder / "config.yaml", part / "config.yaml")
+    part.rename(target)
+
+
+def _evaluate(config: RunConfig, folder: Path, robots: int, stop: threading.Event) -> bool:
+    """Evaluates what was set aside, and the last policy, on both benches; each once."""
+    newest = list_checkpoints(folder / "checkpoints")[-1]
+    last = int(newest.name.split("-")[1]) - config.training.warmup_updates
+    _copy(newest, folder, last)
+    begun = _online_clock(folder)
+    for snapshot in sorted((folder / "snapshots").glob("[0-9]*")):
+        transitions = int(snapshot.name)
+        final_one = transitions == last
+        for robot in TEST_ROBOTS:
+            file = folder / MEASURED / f"curve-{robot}-{transitions:06d}.json"
+            if file.exists():
+                continue
+            if stop.is_set():
+                return False
+            text = evaluate_run(
+                snapshot,
+                episodes=config.evaluation.episodes
+                if final_one
+                else config.evaluation.episodes_during,
+                talk="none",
+                robot=robot,
+                seed=EVALUATION_SEED_OFFSET + config.seed,
+                tasks=(),
+                as_json=True,
+            )
+            document = {
+                **json.loads(text),
+                "robot": robot,
+                "transitions": transitions,
+                "clock_minutes": begun(transitions),
+                "robot_minutes": transitions / CONTROL_HZ / 60 / robots,
+            }
+            file.parent.mkdir(exist_ok=True)
+            part = file.with_name(f".writing-{file.name}")
+            part.write_text(json.dumps(document, indent=1), encoding="utf-8")
+            part.rename(file)
+    _conclude(config, folder, last, robots)
+    return True
+
+
+class _OnlineClock:
+    """Minutes by the clock from the first online episode's end until so many transitions were there."""
+
+    def __init__(self, rows: Sequence[tuple[float, float]]) -> None:
+        self._rows = rows
+
+    def __call__(self, transitions: int) -> float:
+        if not self._rows or transitions <= 0:
+            return 0.0
+        start = self._rows[0][1]
+        reached = [at for step, at in self._rows if step >= transitions]
+        return ((reached[0] if reached else self._rows[-1][1]) - start) / 60
+
+
+def _online_clock(folder: Path) -> _OnlineClock:
+    rows = [
+        (row["step"], row["time"])
+        for row in read_metrics(folder)
+        if any(name.startswith("rollout/length/") for name in row)
+    ]
+    return _OnlineClock(rows)
+
+
+def _conclude(config: RunConfig, folder: Path, last: int, robots: int) -> None:
+    """The run's own final evaluation: on A, as every other run's."""
+    documents: list[dict[str, Any]] = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((folder / MEASURED).glob("curve-A-*.json"))
+    ]
+    for document in documents:
+        transitions = int(document["transitions"])
+        name = "final" if transitions == last else "online" if transitions else "warmup"
+        write_evaluation(
+            folder,
+            EvaluationRecord(
+                name=name,
+                transitions=transitions,
+                robot_minutes=transitions / CONTROL_HZ / 60 / robots,
+                wall_minutes=float(document["clock_minutes"]),
+                preset=config.preset,
+                seed=config.seed,
+                result=parse_result(document["tasks"], config.step_limit),
+            ),
+        )

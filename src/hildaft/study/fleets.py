@@ -1,0 +1,104 @@
+"""The multi-robot page and picture: Fig. 7, and success against minutes for one, two and four robots."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Final
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from hildaft.eval.figures import PALETTE
+from hildaft.eval.statistics import wilson_interval
+from hildaft.study import paper_numbers as paper
+from hildaft.study.collect import Entry
+from hildaft.study.grid import MEASURED
+from hildaft.study.pages import by_method, percent
+
+LEVEL: Final = 0.8
+"""Success whose time is compared."""
+
+
+def read_curves(folder: Path) -> list[Entry]:
+    """Evaluations of a fleet's run on both benches, by robot and transitions."""
+    files = sorted((folder / MEASURED).glob("curve-*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def _rate(evaluation: Entry) -> float:
+    return fmean(e["successes"] / e["episodes"] for e in evaluation["tasks"])
+
+
+def minutes_to_level(run: Entry) -> float | None:
+    """Minutes by the clock until success, averaged over the robots that trained, is at least LEVEL; None if never."""
+    trained = set(run["robots"])
+    by_time: dict[int, list[Entry]] = {}
+    for evaluation in run["fleet"]:
+        if evaluation["robot"] in trained:
+            by_time.setdefault(evaluation["transitions"], []).append(evaluation)
+    for _, evaluations in sorted(by_time.items()):
+        if fmean(map(_rate, evaluations)) >= LEVEL:
+            return float(evaluations[0]["clock_minutes"])
+    return None
+
+
+def page(document: Entry) -> list[str]:
+    """Final success on A and on B, minutes, and the curve of every run."""
+    lines = [
+        "Robots move at 10 Hz by the clock, a learner serves them over the link, all on one machine. Demonstrations "
+        f"are of the first robot alone. The paper: {paper.FIG7}.",
+        "",
+        "| fleet | robots | seed | transitions | minutes |"
+        f" to {100 * LEVEL:.0f} %, minutes | tested on A | tested on B |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for run in document["runs"]:
+        last = max(e["transitions"] for e in run["fleet"])
+        final = {e["robot"]: e for e in run["fleet"] if e["transitions"] == last}
+        cells = [
+            percent(
+                wilson_interval(
+                    sum(t["successes"] for t in final[r]["tasks"]),
+                    sum(t["episodes"] for t in final[r]["tasks"]),
+                )
+            )
+            for r in ("A", "B")
+        ]
+        level = minutes_to_level(run)
+        lines.append(
+            f"| {run['method']} | {' + '.join(run['robots'])} | {run['seed']} | {last} |"
+            f" {final['A']['clock_minutes']:.1f} | {'not reached' if level is None else f'{level:.1f}'} |"
+            f" {' | '.join(cells)} |"
+        )
+    lines += ["", "| fleet | seed | tested on | minutes: success % |", "|---|---|---|---|"]
+    for run in document["runs"]:
+        for robot in ("A", "B"):
+            points = [e for e in run["fleet"] if e["robot"] == robot]
+            curve = "; ".join(f"{e['clock_minutes']:.1f}: {100 * _rate(e):.0f}" for e in points)
+            lines.append(f"| {run['method']} | {run['seed']} | {robot} | {curve} |")
+    return lines
+
+
+def draw(document: Entry) -> Figure:
+    """Success on A and on B against minutes; one line per run."""
+    figure = Figure(figsize=(9.5, 3.5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, robot in zip(panels, ("A", "B"), strict=True):
+        for number, (method, runs) in enumerate(by_method(document).items()):
+            for first, run in enumerate(runs):
+                points = [e for e in run["fleet"] if e["robot"] == robot]
+                panel.plot(
+                    [e["clock_minutes"] for e in points],
+                    [_rate(e) for e in points],
+                    color=PALETTE[number],
+                    marker="o",
+                    markersize=3.5,
+                    label=f"{method} ({'+'.join(run['robots'])})" if first == 0 else None,
+                )
+        panel.set_title(f"Tested on robot {robot}")
+        panel.set_xlabel("minutes by the clock, online stage")
+        panel.set_ylim(-0.03, 1.05)
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
+    return figure

@@ -1,0 +1,152 @@
+"""From run folders to the pages: every number on a page can be found again in the JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hildaft.study.grid import Measurement, Member
+from hildaft.study.overview import write_overview
+from hildaft.study.results import WRITERS, StudyResult, compose, write_results
+from hildaft.study.studies import STUDIES
+from hildaft.types import HilDaftError
+from run_folders import write_run
+
+CHAIN = {
+    "talk": "right",
+    "chains": [
+        {
+            "success": False,
+            "bolts_done": 1,
+            "stages": [{"bolt": 0, "task": "upright", "success": True, "steps": 30}] * 3
+            + [{"bolt": 1, "task": "upright", "success": False, "steps": 50}],
+            "transit_steps": 60,
+            "failed_bolt": 1,
+            "failed_task": "upright",
+            "reason": "never gripped",
+        },
+        {
+            "success": True,
+            "bolts_done": 4,
+            "stages": [{"bolt": 0, "task": "upright", "success": True, "steps": 20}] * 12,
+            "transit_steps": 200,
+            "failed_bolt": None,
+            "failed_task": None,
+            "reason": None,
+        },
+    ],
+}
+CONFIG = (
+    "seed: {seed}\nrobot: A\nbackbone: octo-tiny\nenvironment: null\n"
+    "training: {{demonstrations: 20, online_transitions: 15000}}\n"
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four finished runs, written once: two methods, two seeds."""
+    root = tmp_path_factory.mktemp("study")
+    for method in ("hildaft", "bc"):
+        for seed in (0, 1):
+            folder = write_run(root / "g" / f"{method}-s{seed}", seed=seed, episodes=20)
+            (folder / "config.yaml").write_text(CONFIG.format(seed=seed))
+    return root
+
+
+def make_result(root: Path, study: str, *measurements: Measurement) -> StudyResult:
+    members = [
+        Member(method=method, seed=seed, words=(), group="g", measurements=measurements)
+        for method in ("hildaft", "bc")
+        for seed in (0, 1)
+    ]
+    members.append(Member(method="paper", seed=0, words=(), group="g"))
+    command = ("hildaft", "study", study)
+    return StudyResult(name=study, study=study, command=command, members=members, root=root)
+
+
+def test_every_study_has_a_page() -> None:
+    assert WRITERS.keys() == STUDIES.keys()
+
+
+@pytest.mark.parametrize("study", ["table1", "fig5", "table2", "ablations"])
+def test_page_json_and_picture_are_written(study: str, root: Path, tmp_path: Path) -> None:
+    result = make_result(root, study)
+    paths = write_results(result, tmp_path / "out", {})
+    assert [path.suffix for path in paths] == [".json", ".md", ".png"]
+    document = json.loads(paths[0].read_text())
+    text = paths[1].read_text()
+    assert document["seeds"] == [0, 1]
+    run = document["runs"][0]
+    assert run["method"] == "hildaft"
+    assert len(run["eval"][0]["outcomes"]) == run["eval"][0]["episodes"]
+    assert {"warmup_eval", "curve", "metrics", "interventions_share"} <= run.keys()
+    assert "| paper | 0 | not run |" in text
+    assert f"commit {document['commit']}" in text
+
+
+def test_table1_counts_all_seeds(root: Path, tmp_path: Path) -> None:
+    paths = write_results(make_result(root, "table1"), tmp_path / "out", {})
+    runs = json.loads(paths[0].read_text())["runs"]
+    ours = [run for run in runs if run["method"] == "hildaft"]
+    solved = sum(e["successes"] for run in ours for e in run["eval"])
+    episodes = sum(e["episodes"] for run in ours for e in run["eval"])
+    text = paths[1].read_text()
+    assert f"**{100 * solved / episodes:.1f} (" in text
+    assert "| 100.0 |" in text  # The paper's average for ours.
+    assert "against the others" in text
+
+
+def test_a_failure_is_said_why(root: Path) -> None:
+    failures = {str(root / "g" / "paper-s0"): "train ended with code 2: no room"}
+    document = compose(make_result(root, "table1"), failures)
+    assert document["not_run"] == [
+        {"method": "paper", "seed": 0, "reason": "train ended with code 2: no room"}
+    ]
+
+
+def test_chains_are_counted_by_how_far_they_got(root: Path, tmp_path: Path) -> None:
+    shown = Measurement(name="chain", words=lambda run: ())
+    missing = Measurement(name="later", words=lambda run: ())
+    result = make_result(root, "long-horizon", shown, missing)
+    for member in result.members[:2]:
+        file = shown.file(root / "g" / member.key)
+        file.parent.mkdir()
+        file.write_text(json.dumps(CHAIN))
+    text = write_results(result, tmp_path / "out", {})[1].read_text()
+    row = next(line for line in text.splitlines() if "operator talks | 4 |" in line)
+    assert [cell.split()[0] for cell in row.split("|")[4:8]] == ["100.0", "50.0", "50.0", "50.0"]
+    assert "| hildaft | operator talks | upright | never gripped | 2 | 0, 2, 0, 0 |" in text
+    assert "- hildaft-s0: later" in text
+
+
+def test_nothing_run_yet_is_said(tmp_path: Path) -> None:
+    members = [Member(method="hildaft", seed=0, words=())]
+    result = StudyResult(
+        name="fig5", study="fig5", command=("hildaft",), members=members, root=tmp_path
+    )
+    paths = write_results(result, tmp_path / "out", {})
+    assert len(paths) == 2
+    assert "No run is finished yet." in paths[1].read_text()
+
+
+def test_the_overview_shows_what_exists_and_names_what_does_not(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for study in ("table1", "fig5"):
+        write_results(make_result(root, study), out, {})
+    (out / "bench.json").write_text("{}")
+    text = write_overview(out).read_text()
+    assert "Table I: success and episode length</h2>" in text
+    assert "Obedience over training" in text
+    assert "Interventions over training" in text
+    assert "<li>Long horizon</li>" in text
+    assert "Table I:" not in text.partition("Not run:")[2].partition("</ul>")[0]
+    assert "Traceback" not in text
+    assert text.count("data:image/png") == 4
+
+
+def test_a_damaged_results_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table1.json").write_text("{")
+    with pytest.raises(HilDaftError, match="--summarise"):
+        write_overview(tmp_path)
+    with pytest.raises(HilDaftError, match="no such folder"):
+        write_overview(tmp_path / "none")
