@@ -206,7 +206,7 @@ def make_env(config: GymConfig, task: str) -> Env:
         reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
         msg = (
             f"environment.tasks.{task}.env_id={chosen.env_id!r}: cannot be made ({reason});"
-            " is its package installed in a version that fits?"
+            " is its package installed in a version that fits? A file of your own is named as file.py:NAME"
         )
         raise HilDaftError(msg) from error
     space = env.action_space
