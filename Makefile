@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: setup demo test check bench faults release-check docs
+.PHONY: setup demo test check bench faults load release-check docs
 
 setup: $(READY)
 
@@ -35,3 +35,6 @@ docs: $(READY)
 
 faults: $(READY)
 	$(PY) benchmarks/faults.py --out docs/results/faults.json --page
+
+load: $(READY)
+	$(PY) benchmarks/load.py --out docs/results/load.json

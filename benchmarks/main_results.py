@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import tyro
-import yaml
 
-from hildaft.eval.evaluate import EvaluationRecord
-from hildaft.eval.run_data import RunData, read_run
+from hildaft.eval.run_data import read_run
 from hildaft.eval.statistics import wilson_interval
+from hildaft.study.collect import describe_run
+from hildaft.study.runner import is_trained
 
 
 @dataclass(frozen=True)
@@ -31,57 +31,11 @@ class Arguments:
     """Name of the study, and of the two files."""
 
 
-def describe(run: RunData) -> dict[str, Any]:
+def describe(folder: Path) -> dict[str, Any]:
     """One entry of the study's `runs`."""
-    before, after = run.before, run.after
-    if before is None or after is None or after.name != "final":
-        sys.exit(f"{run.folder}: not a finished run; go on with `hildaft train --resume`")
-    config = yaml.safe_load(run.config_text)
-    shares = run.series("rollout/intervention_share")[1]
-    lengths = [
-        length
-        for step, length in sorted(
-            (row["step"], value)
-            for row in run.metrics
-            for name, value in row.items()
-            if name.startswith("rollout/length/")
-        )
-    ]
-    updates = max(row["updates"] for row in run.metrics)
-    return {
-        "method": "ours",
-        "preset": run.preset,
-        "backbone": config["backbone"],
-        "robots": [(config.get("environment") or {}).get("name", config["robot"])],
-        "seed": config["seed"],
-        "command": run.command,
-        "commit": run.commit,
-        "date": run.date,
-        "machine": run.machine,
-        "transitions": after.transitions,
-        "updates": int(updates),
-        "robot_minutes": round(after.robot_minutes, 2),
-        "wall_minutes": round(after.wall_minutes, 2),
-        "interventions_share": round(float(np.average(shares, weights=lengths)), 4),
-        "warmup_eval": before.result.to_json(),
-        "eval": after.result.to_json(),
-        "curve": [point(record) for record in run.silent if record.name != "final"]
-        + [point(after)],
-        "metrics": dict(after.diagnostics),
-    }
-
-
-def point(record: EvaluationRecord) -> dict[str, Any]:
-    """One point of a learning curve, outcomes left out."""
-    tasks = [
-        {name: value for name, value in task.items() if name != "outcomes"}
-        for task in record.result.to_json()
-    ]
-    return {
-        "transitions": record.transitions,
-        "robot_minutes": round(record.robot_minutes, 2),
-        "eval": tasks,
-    }
+    if not is_trained(folder):
+        sys.exit(f"{folder}: not a finished run; go on with `hildaft train --resume`")
+    return describe_run(read_run(folder), "ours")
 
 
 def rate(tasks: list[dict[str, Any]]) -> float:
@@ -162,7 +116,7 @@ def page(study: dict[str, Any]) -> str:
 
 def main() -> None:
     given = tyro.cli(Arguments)
-    runs = [describe(read_run(folder)) for folder in given.runs]
+    runs = [describe(folder) for folder in given.runs]
     study = {
         "study": given.name,
         "command": shlex.join(["python", *sys.argv]),

@@ -153,6 +153,7 @@ def test_the_base_that_is_frozen_is_the_averaged_one() -> None:
     assert all(torch.equal(frozen[name], tensor) for name, tensor in average.items())
 
 
+@torch.no_grad()
 def test_noise_stays_within_the_bound() -> None:
     agent, batch = build(replace(VARIANTS[0], noise_bound=0.7)), make_batch()
     agent.actors.noise.steers.fill_(True)
@@ -205,6 +206,7 @@ def test_the_temperature_falls_while_there_is_more_entropy_than_wanted() -> None
     assert alphas[-1] < alphas[0]
 
 
+@torch.no_grad()
 def test_inversion_finds_noise_that_acts_the_same() -> None:
     torch.manual_seed(0)
     head = ConsistencyHead(ConsistencyConfig(hidden=16), 5, 2)
@@ -218,6 +220,7 @@ def test_inversion_finds_noise_that_acts_the_same() -> None:
     assert float(after.median()) < 0.05 * float(before.median())
 
 
+@torch.no_grad()
 def test_reach_is_how_far_bounded_noise_moves_the_hand() -> None:
     agent, batch = build(VARIANTS[0]), make_batch()
     states = States(*(x.flatten(0, 1) for x in (batch.h, batch.features, batch.proprio)))

@@ -82,7 +82,7 @@ class TestCloning:
         action = agent.actors.primary_action(batch.h, batch.features, batch.proprio, noise)
         kept = ((action - batch.action) ** 2).sum(-1)[batch.from_demos]
         metrics = agent.update_primary(batch, "online")
-        assert metrics["actor/bc_loss"] == pytest.approx(float(kept.mean()), rel=1e-5)
+        assert metrics["actor/bc_loss"] == pytest.approx(kept.mean().item(), rel=1e-5)
         assert "actor/q_loss" not in metrics
 
 

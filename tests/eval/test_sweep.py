@@ -73,9 +73,9 @@ def test_plans_that_make_no_sense_are_one_line(fields, said):
 def test_a_run_that_fails_is_named_and_stops_no_other(tmp_path, place):
     if place == "ray" and importlib.util.find_spec("ray") is None:
         with pytest.raises(HilDaftError, match="ray is not installed"):
-            run_on_ray("local", 1, 0)
+            run_on_ray("local", 1.0, 0.0)
         pytest.skip("needs the extra `ray`")
-    launch = run_locally(2) if place == "here" else run_on_ray("local", 1, 0)
+    launch = run_locally(2) if place == "here" else run_on_ray("local", 1.0, 0.0)
     whole, broken = plan_jobs(BROKEN, tmp_path)
     write_run(whole.folder)
     endings = list(launch([broken, whole], threading.Event()))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hildaft.models.backbone import save_weights
+from hildaft.models.backbone import camera_image, save_weights
 from hildaft.models.encoders import (
     ImageEncoderConfig,
     KeyPointEncoder,
@@ -35,7 +35,7 @@ def test_features_hold_decoder_output_and_named_points():
     model = KeyPointEncoder().eval()
     with torch.inference_mode():
         features = model.encode(images())
-        pixels = {n: x.permute(0, 3, 1, 2).float() / 127.5 - 1 for n, x in images().items()}
+        pixels = {n: camera_image(images(), n, side) for n, side in model.config.cameras}
         trunk, points = model.trunk(pixels)
         decoded = model.decode(trunk)
     count, width = model.config.named_points, model.config.decoded
@@ -65,7 +65,7 @@ def test_hash_follows_weights_and_survives_the_file(tmp_path):
     model, path = KeyPointEncoder(), tmp_path / "image_encoder.safetensors"
     before = model.hash
     with torch.no_grad():
-        model.decoder_out.bias += 1e-3
+        model.decoder[0].bias += 1e-3
     assert model.hash != before
     save_weights(path, model.config_record(), model.state_dict(), {"seed": 0})
     loaded = load_image_encoder(path)
@@ -83,6 +83,8 @@ def test_config_refuses():
         ImageEncoderConfig(named_points=30)
     with pytest.raises(HilDaftError, match="cameras"):
         ImageEncoderConfig(cameras=())
+    with pytest.raises(HilDaftError, match="head at 64 px"):
+        ImageEncoderConfig(cameras=(("head", 64),))
 
 
 @given(first=phrases, second=phrases)

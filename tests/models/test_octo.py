@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hildaft.models.backbone import FrozenEncoders, load_weights, save_weights, to_network_size
+from hildaft.models.backbone import FrozenEncoders, load_weights, save_weights, to_side
 from hildaft.models.encoders import KeyPointEncoder
 from hildaft.models.octo import Octo, OctoConfig, OctoTiny, load_octo_tiny
 from hildaft.models.octo_layers import attention_bias, attention_rule
@@ -147,7 +147,7 @@ def test_attention_mask_matches_the_original(golden, case):
     keys = torch.cat([mask, valid], 1)
     sizes = [("obs_primary", 256), ("obs_wrist", 64), ("obs_language", 16), ("readout", 1)]
     rule = attention_rule(
-        [size for size in sizes if new or size[0] != "obs_language"],
+        tuple(size for size in sizes if new or size[0] != "obs_language"),
         steps.shape[1],
         language.shape[1],
         correct=model.config.correct_attention,
@@ -271,8 +271,8 @@ def test_bad_images_and_words_are_named():
     instruction = model.embed_instruction("lift")
     with pytest.raises(HilDaftError, match="'wrist' is missing"):
         model.encode({"head": images()["head"]}, instruction)
-    with pytest.raises(HilDaftError, match="64x64"):
-        model.encode({name: x[:, :64, :64] for name, x in images().items()}, instruction)
+    with pytest.raises(HilDaftError, match="96x96"):
+        model.encode({name: x[:, :96, :96] for name, x in images().items()}, instruction)
     with pytest.raises(HilDaftError, match="at least one word"):
         model.embed_instruction(" ?! ")
 
@@ -349,10 +349,15 @@ def test_hash_of_frozen_encoders_covers_both_networks_and_the_words():
     assert len(hashes) == 3
 
 
-def test_network_size_averages_two_by_two():
-    image = np.zeros((256, 256, 3), np.uint8)
-    image[:2, :2, 0] = [[10, 20], [30, 41]]
-    small = to_network_size(image)
-    assert small.shape == (128, 128, 3)
-    assert small[0, 0, 0] == 25
-    assert to_network_size(small).shape == (128, 128, 3)
+def test_images_are_brought_to_the_side_a_network_takes():
+    image = torch.zeros(1, 256, 256, 3, dtype=torch.uint8)
+    image[0, :2, :2, 0] = torch.tensor([[10, 20], [30, 41]])
+    small = to_side(image, 128)
+    assert small is not None
+    assert small.shape == (1, 128, 128, 3)
+    assert small[0, 0, 0, 0] == 25
+    assert torch.equal(to_side(small, 128), small)
+    doubled = to_side(small, 256)
+    assert doubled is not None
+    assert doubled[0, :3, :3, 0].tolist() == [[25, 25, 0], [25, 25, 0], [0, 0, 0]]
+    assert to_side(image[:, :200, :200], 128) is None

@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ from hildaft.pretraining.targets import TARGET_DIM
 from hildaft.pretraining.trainer import Trainer, TrainerConfig
 from hildaft.types import HilDaftError
 
+SMALL = dict.fromkeys(CAMERAS, 128)
+"""What the backbones read."""
+
 
 class Line(nn.Module):
     """y = w x on the geometry targets' first number."""
@@ -42,14 +46,15 @@ class Numbers:
     """Batches of pure numbers."""
 
     def draw(self, step: int, size: int) -> Batch:
-        return make_batch(size, np.random.default_rng(step), cameras=())
+        return make_batch(size, np.random.default_rng(step), sides={})
 
 
-def make_batch(size: int, rng: np.random.Generator, cameras: tuple[str, ...] = CAMERAS) -> Batch:
+def make_batch(size: int, rng: np.random.Generator, sides: Mapping[str, int] = CAMERAS) -> Batch:
     keys = (size, len(CAMERAS), len(KEY_POINTS))
     return Batch(
         pixels={
-            c: torch.from_numpy(rng.uniform(-1, 1, (size, 3, 128, 128))).float() for c in cameras
+            c: torch.from_numpy(rng.uniform(-1, 1, (size, 3, s, s))).float()
+            for c, s in sides.items()
         },
         geometry=torch.from_numpy(rng.normal(size=(size, TARGET_DIM))).float(),
         points=torch.from_numpy(rng.uniform(-0.9, 0.9, (*keys, 2))).float(),
@@ -124,7 +129,7 @@ def test_trainer_refuses(change):
 
 
 def test_every_loss_reaches_what_it_should():
-    batch = make_batch(2, np.random.default_rng(0))
+    batch = make_batch(2, np.random.default_rng(0), SMALL)
     network = OctoPretraining()
     losses = network.losses(batch)
     assert set(losses) == {"geometry", "skill", "sketch", "points", "cells"}
@@ -133,6 +138,7 @@ def test_every_loss_reaches_what_it_should():
     assert network.skill[0].weight.grad is None
     losses["sketch"].backward()
     assert network.model.words.weight.grad is not None
+    batch = make_batch(2, np.random.default_rng(0))
     assert set(EncoderPretraining().losses(batch)) == {"geometry", "points", "cells"}
 
 
@@ -150,22 +156,25 @@ def test_cell_and_position_losses_by_hand():
 class OneBatch:
     """Stands where `Batches` does, over two frames."""
 
-    def __init__(self) -> None:
-        self.batch = make_batch(2, np.random.default_rng(0))
+    def __init__(self, sides: Mapping[str, int]) -> None:
+        self.batch = make_batch(2, np.random.default_rng(0), sides)
 
     def __len__(self) -> int:
         return 2
 
     def at(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        assert len(rows) == 2
         assert rng is not None
-        return self.batch
+        pixels = {name: image[rows] for name, image in self.batch.pixels.items()}
+        rest = {
+            f.name: getattr(self.batch, f.name)[rows] for f in fields(Batch) if f.name != "pixels"
+        }
+        return Batch(pixels=pixels, **rest)
 
 
 def test_added_block_changes_nothing_until_it_is_trained():
     torch.manual_seed(0)
     network = OctoPretraining().eval()
-    source = OneBatch()
+    source = OneBatch(SMALL)
     grown = add_block(network).eval()
     with torch.inference_mode():
         before = network.geometry(source.batch)
@@ -182,7 +191,7 @@ def test_added_block_changes_nothing_until_it_is_trained():
 
 def test_word_sketch_is_linear_in_the_bag_of_words():
     model = OctoTiny()
-    batch = make_batch(3, np.random.default_rng(0), cameras=())
+    batch = make_batch(3, np.random.default_rng(0), sides={})
     swapped = replace(batch, words=batch.words[:, [1, 0, 2, 3, *range(4, 12)]])
     padded = replace(batch, words=torch.where(batch.word_mask, batch.words, 7))
     sketch = word_sketch(model, batch)
@@ -194,7 +203,7 @@ def test_word_sketch_is_linear_in_the_bag_of_words():
 
 def test_decoder_stage_leaves_the_trunk_alone():
     torch.manual_seed(0)
-    network, source = EncoderPretraining().eval(), OneBatch()
+    network, source = EncoderPretraining().eval(), OneBatch(CAMERAS)
     trunk = {k: v.clone() for k, v in network.model.trunks.state_dict().items()}
     before = (network.geometry(source.batch) - source.batch.geometry).abs().mean().detach()
     train_decoder(network, source, DecoderConfig(steps=150, batch=2))
@@ -226,26 +235,26 @@ class FewFrames:
 
     def images(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         return {
-            c: np.full((len(rows), 128, 128, 3), 10, np.uint8)
+            c: np.full((len(rows), s, s, 3), 10, np.uint8)
             * rows[:, None, None, None].astype(np.uint8)
-            for c in CAMERAS
+            for c, s in CAMERAS.items()
         }
 
 
 def test_batches_are_fixed_by_seed_and_step():
     model = OctoTiny()
-    one, two = Batches(FewFrames(), model, 0), Batches(FewFrames(), model, 0)
+    one, two = (Batches(FewFrames(), model, 0, CAMERAS) for _ in range(2))
     first, same = one.draw(5, 2), two.draw(5, 2)
     assert torch.equal(first.words, same.words)
     assert torch.equal(first.geometry, same.geometry)
-    other = Batches(FewFrames(), model, 1).draw(5, 2)
+    other = Batches(FewFrames(), model, 1, CAMERAS).draw(5, 2)
     assert not torch.equal(first.words, other.words)
     seen = torch.cat([one.draw(step, 1).geometry for step in range(3)])
     assert len(seen.unique(dim=0)) == 3
 
 
 def test_instructions_are_skills_or_random_words():
-    batches = Batches(FewFrames(), OctoTiny(), 0)
+    batches = Batches(FewFrames(), OctoTiny(), 0, SMALL)
     batch = batches.at(np.zeros(400, np.int64), np.random.default_rng(0))
     share = float(batch.has_action.float().mean())
     assert 0.4 < share < 0.6

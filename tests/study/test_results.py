@@ -10,7 +10,7 @@ from hildaft.study.overview import write_overview
 from hildaft.study.results import WRITERS, StudyResult, compose, write_results
 from hildaft.study.studies import STUDIES
 from hildaft.types import HilDaftError
-from run_folders import write_run
+from run_folders import TASKS, write_run
 
 CHAIN = {
     "talk": "right",
@@ -96,6 +96,21 @@ def test_table1_counts_all_seeds(root: Path, tmp_path: Path) -> None:
     assert "against the others" in text
 
 
+def test_a_second_evaluation_with_talk_has_a_row_of_its_own(root: Path, tmp_path: Path) -> None:
+    spoken = Measurement(name="spoken-4", words=lambda run: ())
+    outcomes = [{"seed": i, "success": i > 0, "length": 20, "stalled": False} for i in range(4)]
+    counts = {"talk": "right", "episodes": 4, "successes": 3, "lengths": [50, 20, 20, 20]}
+    tasks = [{"task": task, **counts, "outcomes": outcomes} for task in TASKS]
+    file = spoken.file(root / "g" / "hildaft-s0")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"talk": "right", "tasks": tasks}))
+    text = write_results(make_result(root, "table1", spoken), tmp_path / "out", {})[1].read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| hildaft, spoken to | 1 |"))
+    assert "**75.0 (" in row
+    # The paired comparison is of the silent evaluations.
+    assert "| hildaft, spoken to | 1 | 4" not in text.partition("against the others")[2]
+
+
 def test_a_failure_is_said_why(root: Path) -> None:
     failures = {str(root / "g" / "paper-s0"): "train ended with code 2: no room"}
     document = compose(make_result(root, "table1"), failures)
@@ -110,7 +125,7 @@ def test_chains_are_counted_by_how_far_they_got(root: Path, tmp_path: Path) -> N
     result = make_result(root, "long-horizon", shown, missing)
     for member in result.members[:2]:
         file = shown.file(root / "g" / member.key)
-        file.parent.mkdir()
+        file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(CHAIN))
     text = write_results(result, tmp_path / "out", {})[1].read_text()
     row = next(line for line in text.splitlines() if "operator talks | 4 |" in line)
@@ -150,3 +165,35 @@ def test_a_damaged_results_file_is_named(tmp_path: Path) -> None:
         write_overview(tmp_path)
     with pytest.raises(HilDaftError, match="no such folder"):
         write_overview(tmp_path / "none")
+
+
+def test_fleets_are_tested_on_both_benches(root: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        measured = root / "multi-robot" / f"hildaft-s{seed}" / "measured"
+        if not measured.exists():
+            write_run(measured.parent, seed=seed, episodes=4)
+            (measured.parent / "config.yaml").write_text(CONFIG.format(seed=seed))
+            measured.mkdir()
+        for transitions, solved in ((0, 2), (600, 17), (1200, 19)):
+            for robot, successes in (("A", solved), ("B", solved // 2)):
+                tasks = [{"task": "pick", "episodes": 20, "successes": successes, "lengths": [50]}]
+                minutes = transitions / 1200
+                curve = {
+                    "robot": robot,
+                    "transitions": transitions,
+                    "clock_minutes": minutes,
+                    "tasks": tasks,
+                }
+                (measured / f"curve-{robot}-{transitions:06d}.json").write_text(json.dumps(curve))
+    members = [
+        Member(method="hildaft", seed=0, words=(), robots=("A",)),
+        Member(method="hildaft", seed=1, words=(), robots=("A", "B")),
+    ]
+    result = StudyResult(
+        name="multi-robot", study="multi-robot", command=("x",), members=members, root=root
+    )
+    text = write_results(result, tmp_path / "out", {})[1].read_text()
+    # A alone passes 80 % at half a minute; averaged over A and B it never does.
+    assert "| hildaft | A | 0 | 1200 | 1.0 | 0.5 | 95.0 (" in text
+    assert "| hildaft | A + B | 1 | 1200 | 1.0 | not reached | 95.0 (" in text
+    assert "| hildaft | 1 | B | 0.0: 5; 0.5: 40; 1.0: 45 |" in text

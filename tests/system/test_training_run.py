@@ -143,3 +143,36 @@ def test_paper_preset_runs_end_to_end(tmp_path: Path) -> None:
     metrics = (run / "metrics.jsonl").read_text()
     assert '"refinement/bc_loss"' in metrics
     assert "spread_mm" in metrics
+
+
+def test_the_finished_run_is_measured_over_chains_and_drawn(finished: Path) -> None:
+    result = hildaft("chain", str(finished), "--bolts", "1", "--chains", "1", "--json")
+    assert result.returncode == 0, result.stderr
+    [chain] = json.loads(result.stdout)["chains"]
+    assert chain["success"] == (chain["reason"] is None)
+    result = hildaft("draw-commands", str(finished))
+    assert result.returncode == 0, result.stderr
+    assert (finished / "report" / "commands.png").stat().st_size > 20_000
+
+
+def test_another_run_starts_from_its_demonstrations(finished: Path, tmp_path: Path) -> None:
+    words = (
+        "train",
+        "hg-dagger",
+        "--out",
+        str(tmp_path / "other"),
+        "--demonstrations",
+        str(finished),
+    )
+    short = (
+        "--training.demonstrations=2",
+        "--training.warmup-updates=2",
+        "--training.online-transitions=0",
+    )
+    few = ("--evaluation.episodes=1", "--evaluation.episodes-before=1")
+    result = hildaft(*words, *short, *few)
+    assert result.returncode == 0, result.stderr
+    stores = EpisodeStore(finished / "episodes"), EpisodeStore(tmp_path / "other" / "episodes")
+    assert len(stores[1]) == 6
+    for index in range(6):
+        np.testing.assert_array_equal(stores[0].read(index).h, stores[1].read(index).h)

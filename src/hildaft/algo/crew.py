@@ -8,7 +8,7 @@ step. Process 0 alone knows robots and files; the others do as it tells.
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import timedelta
 from enum import IntEnum
 from typing import Final, TypeVar, final
@@ -76,6 +76,7 @@ class Crew:
             reason = str(error).splitlines()[0]
             msg = f"WORLD_SIZE={size}: the learner's processes do not find one another ({reason}); start by torchrun"
             raise HilDaftError(msg) from error
+        assert isinstance(group, distributed.ProcessGroup)
         return Crew(distributed.get_rank(), size, group)
 
     def __enter__(self) -> "Crew":
@@ -114,7 +115,8 @@ class Crew:
         if self.size == 1:
             return value
         total = value.detach().clone()
-        self._together(lambda: distributed.all_reduce(total, group=self._group))
+        with self._together():
+            distributed.all_reduce(total, group=self._group)
         return total / self.size
 
     def average(self, gradients: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -131,14 +133,9 @@ class Crew:
         if self.size == 1 or self.rank > 0:
             return
         data = payload()
-        self._together(
-            lambda: distributed.broadcast(
-                torch.tensor([int(order), len(data)]), src=0, group=self._group
-            )
-        )
+        self._spread(torch.tensor([int(order), len(data)]))
         if data:
-            content = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            self._spread(content)
+            self._spread(torch.frombuffer(bytearray(data), dtype=torch.uint8))
 
     def hear(self) -> tuple[Order, bytes]:
         """The next word of process 0.
@@ -154,11 +151,13 @@ class Crew:
         return Order(int(head[0])), content.numpy().tobytes()
 
     def _spread(self, content: Tensor) -> None:
-        self._together(lambda: distributed.broadcast(content, src=0, group=self._group))
+        with self._together():
+            distributed.broadcast(content, src=0, group=self._group)
 
-    def _together(self, exchange: Callable[[], object]) -> None:
+    @contextlib.contextmanager
+    def _together(self) -> Generator[None]:
         try:
-            exchange()
+            yield
         except RuntimeError as error:
             msg = (
                 f"learner process {self.rank} of {self.size}: another one is gone "

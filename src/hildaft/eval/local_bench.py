@@ -87,6 +87,7 @@ class LocalBench:
         self._folder, self._robot, self._view = folder, robot, view
         self._preset, self._seed, self._tasks = preset, seed, tasks
         self._seat = seat
+        self._evaluated = last_evaluated(folder)
         self._step_limit = step_limit
         self.pacing: Final = Pacing(CONTROL_HZ if real_time else None)
         """Measures the loop; keeps it at 10 Hz in real time."""
@@ -121,7 +122,7 @@ class LocalBench:
 
     def evaluated_at(self) -> int:
         """Online transitions at the newest evaluation; 0 before the first."""
-        return last_evaluated(self._folder)
+        return self._evaluated
 
     def evaluate(self, name: str, episodes: int, learner: Learner, clock: Clock) -> Metrics:
         """Evaluates in silence and without tweaks, unless that was done before a resume; writes and shows it."""
@@ -166,6 +167,7 @@ class LocalBench:
             diagnostics=diagnose(learner, held_out, self._robot.action_scale),
         )
         keep_evaluation(self._folder, record, self._view)
+        self._evaluated = record.transitions
         return record.diagnostics
 
 

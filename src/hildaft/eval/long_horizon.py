@@ -2,13 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
-from hildaft.algo.policy import DualActorPolicy
 from hildaft.robots.bolt_sim.chain import BoltChain, ChainResult
 from hildaft.robots.bolt_sim.failures import explain_failure
 from hildaft.teleop.simulated_operator import SimulatedOperator
-from hildaft.types import Action, Observation, SceneState
+from hildaft.types import Action, Observation, Policy, SceneState
+
+
+@runtime_checkable
+class SeededPolicy(Policy, Protocol):
+    """A policy whose noise can be begun anew."""
+
+    def begin(self, seed: int) -> None:
+        """Restarts the noise."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +57,7 @@ class _Acting:
 
     def __init__(
         self,
-        policy: DualActorPolicy,
+        policy: SeededPolicy,
         operator: SimulatedOperator,
         view: Callable[[], SceneState],
         seed: int,
@@ -76,7 +84,7 @@ class _Acting:
 
 
 def run_chain(
-    chain: BoltChain, policy: DualActorPolicy, operator: SimulatedOperator, seed: int
+    chain: BoltChain, policy: SeededPolicy, operator: SimulatedOperator, seed: int
 ) -> ChainOutcome:
     """Runs one chain of bolts. The operator must not tweak; it says what its config tells it to."""
     policy.begin(seed)

@@ -55,10 +55,11 @@ class RemoteBench:
         self._folder, self._intake, self._roster, self._shelf = folder, intake, roster, shelf
         self._view, self._stop = view, stop
         self._preset, self._seed, self._step_limit = preset, seed, step_limit
+        self._evaluated = last_evaluated(folder)
 
     def evaluated_at(self) -> int:
         """Online transitions at the newest evaluation; 0 before the first."""
-        return last_evaluated(self._folder)
+        return self._evaluated
 
     def evaluate(self, name: str, episodes: int, learner: Learner, clock: Clock) -> Metrics:
         """Evaluates the newest published weights in silence and without tweaks; nothing where that is done already.
@@ -102,6 +103,7 @@ class RemoteBench:
             diagnostics=diagnose(learner, held_out, self._intake.terms.action_scale),
         )
         keep_evaluation(self._folder, record, self._view)
+        self._evaluated = record.transitions
         return record.diagnostics
 
     def _wait_for(self, asked: Evaluation) -> bool:

@@ -14,8 +14,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hildaft.algo.policy import DualActorPolicy
 from hildaft.eval.figures import INK, MUTED, STYLE
+from hildaft.eval.long_horizon import SeededPolicy
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.types import NULL_COMMAND, Encoded, HilDaftError, Observation, RefinementCommand
@@ -57,7 +57,7 @@ class SteeredState:
 
 
 def find_state(
-    robot: BoltRobot, policy: DualActorPolicy, operator: SimulatedOperator, task: str, seed: int
+    robot: BoltRobot, policy: SeededPolicy, operator: SimulatedOperator, task: str, seed: int
 ) -> SteeredState:
     """Lets the policy act in silence until the operator would speak, or half an episode is over."""
     observation = robot.reset(task, seed)
@@ -94,7 +94,7 @@ def find_state(
 
 
 def _mean_step(
-    policy: DualActorPolicy, encoded: Encoded, command: RefinementCommand
+    policy: SeededPolicy, encoded: Encoded, command: RefinementCommand
 ) -> Float64[np.ndarray, "3"]:
     """Mean translation over the same noise samples, in units of the action."""
     steps: list[np.ndarray] = []

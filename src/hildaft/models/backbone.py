@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hildaft.types import Encoded, HilDaftError, Observation
 
@@ -34,11 +35,6 @@ class Backbone(Protocol):
     @property
     def hash(self) -> str:
         """Content hash of weights and configuration."""
-        ...
-
-    @property
-    def any_image_size(self) -> bool:
-        """Whether it brings images to its own size; else it is given those of `to_network_size`."""
         ...
 
     def embed_instruction(self, text: str) -> Float[Tensor, "l e"]:
@@ -67,11 +63,6 @@ class ImageEncoder(Protocol):
     @property
     def hash(self) -> str:
         """Content hash of weights and configuration."""
-        ...
-
-    @property
-    def any_image_size(self) -> bool:
-        """Whether it brings images to its own size; else it is given those of `to_network_size`."""
         ...
 
     def encode(self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Float[Tensor, "b f"]:
@@ -121,10 +112,8 @@ class FrozenEncoders:
             msg = f"task={task!r}: one of {known} is allowed; give it an instruction first"
             raise HilDaftError(msg)
         with torch.inference_mode():
-            seen = _as_batch(observation, whole=self._backbone.any_image_size)
+            seen = _as_batch(observation)
             h = self._backbone.encode(seen, self._instructions[task])
-            if self._image_encoder.any_image_size != self._backbone.any_image_size:
-                seen = _as_batch(observation, whole=self._image_encoder.any_image_size)
             features = self._image_encoder.encode(seen)
         return Encoded(
             h=h[0].float().numpy(),
@@ -133,48 +122,49 @@ class FrozenEncoders:
         )
 
 
-def _as_batch(observation: Observation, *, whole: bool) -> dict[str, UInt8[Tensor, "1 h w 3"]]:
+def _as_batch(observation: Observation) -> dict[str, UInt8[Tensor, "1 h w 3"]]:
     batch: dict[str, Tensor] = {}
     for camera, image in observation.images.items():
-        sized = image if whole else to_network_size(image)
         # A decoded JPEG is read-only, which torch warns about.
-        writable = np.require(sized, requirements=("C", "W"))
+        writable = np.require(image, requirements=("C", "W"))
         batch[camera] = torch.from_numpy(writable).unsqueeze(0)
     return batch
 
 
 NETWORK_IMAGE_SIZE: Final = 128
-"""Side in px of the images the shipped networks take, both cameras."""
+"""Side in px of the images the shipped backbones take, both cameras."""
 
 
-def to_network_size(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Averages 2x2 pixels until the image is `NETWORK_IMAGE_SIZE` high; a smaller one is left as it is.
+def to_side(image: UInt8[Tensor, "b h h 3"], side: int) -> UInt8[Tensor, "b s s 3"] | None:
+    """Square images brought to a side: 2x2 means while larger, pixels doubled while smaller; None where neither fits.
 
-    Rounds to uint8 as the pretraining data does, so that training and acting see the same pixels.
+    Means are rounded to uint8, in pretraining as in acting, so that both see the same pixels.
     """
-    while image.shape[0] > NETWORK_IMAGE_SIZE:
-        wide = image.astype(np.uint16)
-        total = wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]
-        image = ((total + 2) // 4).astype(np.uint8)
-    return np.ascontiguousarray(image)
+    while image.shape[1] >= 2 * side:
+        total = F.avg_pool2d(image.permute(0, 3, 1, 2).float(), 2)
+        image = total.add(0.5).floor().to(torch.uint8).permute(0, 2, 3, 1)
+    while 2 * image.shape[1] <= side:
+        image = image.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    return image if image.shape[1:3] == (side, side) else None
 
 
 def camera_image(
     images: Mapping[str, UInt8[Tensor, "b h w 3"]], camera: str, size: int
 ) -> Float[Tensor, "b 3 s s"]:
-    """One camera as channels first in [-1, 1]; raises HilDaftError where it is missing or of another size."""
+    """One camera as channels first in [-1, 1]; raises HilDaftError where it is missing or its size does not fit."""
     if camera not in images:
         got = ", ".join(sorted(images)) or "none"
         msg = f"camera {camera!r} is missing from the images ({got}): name it so at the robot"
         raise HilDaftError(msg)
     image = images[camera]
-    if image.shape[1:3] != (size, size):
+    sized = to_side(image, size) if image.shape[1] == image.shape[2] else None
+    if sized is None:
         msg = (
             f"camera {camera!r} gives {image.shape[2]}x{image.shape[1]} px: "
-            f"{size}x{size} is allowed (larger ones by a factor of 2, 4, ...)"
+            f"{size}x{size} is allowed, larger or smaller by a factor of 2, 4, ..."
         )
         raise HilDaftError(msg)
-    return image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return sized.permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def content_hash(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

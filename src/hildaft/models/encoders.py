@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hildaft.models.backbone import (
-    NETWORK_IMAGE_SIZE,
     WEIGHTS_FOLDER,
     camera_image,
     content_hash,
@@ -33,8 +32,10 @@ from hildaft.types import HilDaftError
 class ImageEncoderConfig:
     """Shape of the image encoder."""
 
-    cameras: tuple[str, ...] = ("head", "wrist")
-    """Cameras it reads, each at 128x128 px."""
+    cameras: tuple[tuple[str, int], ...] = (("head", 256), ("wrist", 128))
+    """Cameras it reads, each with the side in px at which it does: 128 or 256."""
+    stem_channels: int = 8
+    """Channels at 128 px of a camera that is read at 256."""
     channels: tuple[int, int, int, int] = (16, 32, 32, 48)
     """Channels at 64, 32, 16 and 8 px."""
     points: int = 24
@@ -44,7 +45,9 @@ class ImageEncoderConfig:
     coarse_channels: int = 12
     """Channels of the 8x8 map that goes to the decoder whole."""
     hidden: int = 256
-    """Width of the decoder's hidden layers."""
+    """Width of the decoder."""
+    blocks: int = 3
+    """Gated blocks of the decoder."""
     decoded: int = 128
     """Width of the decoder's output."""
 
@@ -57,6 +60,10 @@ class ImageEncoderConfig:
         if not self.cameras:
             msg = "image encoder cameras=(): at least one camera is allowed; name the robot's"
             raise HilDaftError(msg)
+        for name, side in self.cameras:
+            if side not in (128, 256):
+                msg = f"image encoder cameras: {name} at {side} px: 128 or 256 is allowed"
+                raise HilDaftError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +80,14 @@ class KeyPoints:
 
 @final
 class CameraTrunk(nn.Module):
-    """One camera: down to 8x8, back up to 32x32 key-point maps, so that each peak knows its surroundings."""
+    """One camera: down to 8x8, back up to 64x64 key-point maps, so that each peak knows its surroundings."""
 
-    def __init__(self, config: ImageEncoderConfig) -> None:
+    def __init__(self, config: ImageEncoderConfig, side: int) -> None:
         super().__init__()
         c64, c32, c16, c8 = config.channels
-        self.to_64 = nn.Conv2d(3, c64, 5, stride=2, padding=2)
+        c128 = config.stem_channels
+        self.to_128 = nn.Conv2d(3, c128, 5, stride=2, padding=2) if side == 256 else None
+        self.to_64 = nn.Conv2d(c128 if self.to_128 else 3, c64, 5, stride=2, padding=2)
         self.to_32 = nn.Conv2d(c64, c32, 3, stride=2, padding=1)
         self.at_32 = nn.Conv2d(c32, c32, 3, padding=1)
         self.to_16 = nn.Conv2d(c32, c16, 3, stride=2, padding=1)
@@ -89,14 +98,18 @@ class CameraTrunk(nn.Module):
         self.mix_16 = nn.Conv2d(c16, c16, 3, padding=1)
         self.up_32 = nn.Conv2d(c16, c32, 1)
         self.mix_32 = nn.Conv2d(c32, c32, 3, padding=1)
-        self.maps = nn.Conv2d(c32, config.points, 1)
+        self.up_64 = nn.Conv2d(c32, c64, 1)
+        self.mix_64 = nn.Conv2d(c64, c64, 3, padding=1)
+        self.maps = nn.Conv2d(c64, config.points, 1)
         self.coarse_map = nn.Conv2d(c8, config.coarse_channels, 1)
 
     def forward(
-        self, image: Float[Tensor, "b 3 128 128"]
+        self, image: Float[Tensor, "b 3 s s"]
     ) -> tuple[KeyPoints, Float[Tensor, "b coarse"]]:
         """Key points and the flattened coarse map; pixels are in [-1, 1]."""
-        x = F.relu(self.to_32(F.relu(self.to_64(image))))
+        at_128 = image if self.to_128 is None else F.relu(self.to_128(image))
+        at_64 = F.relu(self.to_64(at_128))
+        x = F.relu(self.to_32(at_64))
         at_32 = x + F.relu(self.at_32(x))
         x = F.relu(self.to_16(at_32))
         at_16 = x + F.relu(self.at_16(x))
@@ -106,6 +119,8 @@ class CameraTrunk(nn.Module):
         up = up + F.relu(self.mix_16(up))
         up = at_32 + F.interpolate(self.up_32(up), scale_factor=2.0)
         up = up + F.relu(self.mix_32(up))
+        up = at_64 + F.interpolate(self.up_64(up), scale_factor=2.0)
+        up = up + F.relu(self.mix_64(up))
         return soft_argmax(self.maps(up)), F.relu(self.coarse_map(at_8)).flatten(1)
 
 
@@ -123,6 +138,26 @@ def soft_argmax(logits: Float[Tensor, "b p g g"]) -> KeyPoints:
 
 
 @final
+class GatedBlock(nn.Module):
+    """A residual block whose hidden units are products of two linear readings.
+
+    Where a point is follows from its pixels by products and quotients (depth times offset). A plain MLP fits those
+    so badly that, given true pixels, it erred by three times as many millimetres as this one.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.pair = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b w"]) -> Float[Tensor, "b w"]:
+        """The input plus what the products say."""
+        gate, value = self.pair(self.norm(x)).chunk(2, 1)
+        return x + self.out(F.silu(gate) * value)
+
+
+@final
 class KeyPointEncoder(nn.Module):
     """The embedded `ImageEncoder`: two trunks and a decoder.
 
@@ -134,12 +169,15 @@ class KeyPointEncoder(nn.Module):
         self.config = config or ImageEncoderConfig()
         cameras, hidden = len(self.config.cameras), self.config.hidden
         self.trunks = nn.ModuleDict(
-            {name: CameraTrunk(self.config) for name in self.config.cameras}
+            {name: CameraTrunk(self.config, side) for name, side in self.config.cameras}
         )
-        self.decoder_in = nn.Linear(cameras * self.trunk_dim, hidden)
-        self.decoder_mid = nn.Linear(hidden, hidden)
-        self.decoder_out = nn.Linear(hidden, self.config.decoded)
-        self.norm = nn.LayerNorm(hidden)
+        # Twice as fast for these few channels; the numbers are the same to rounding.
+        self.trunks.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - torch's overloads leave it out
+        self.decoder = nn.Sequential(
+            nn.Linear(cameras * self.trunk_dim, hidden),
+            *(GatedBlock(hidden) for _ in range(self.config.blocks)),
+            nn.Linear(hidden, self.config.decoded),
+        )
 
     @property
     def trunk_dim(self) -> int:
@@ -152,11 +190,6 @@ class KeyPointEncoder(nn.Module):
         return self.config.decoded + 3 * self.config.named_points * len(self.config.cameras)
 
     @property
-    def any_image_size(self) -> bool:
-        """False: it is given images of `NETWORK_IMAGE_SIZE`."""
-        return False
-
-    @property
     def hash(self) -> str:
         """Content hash of the weights as they are now, and of the configuration."""
         return content_hash(self.config_record(), self.state_dict())
@@ -167,24 +200,24 @@ class KeyPointEncoder(nn.Module):
 
     def encode(self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Float[Tensor, "b f"]:
         """Features of a batch of observations (RGB, 0-255)."""
-        trunk, points = self.trunk({name: self._pixels(images, name) for name in self.trunks})
+        pixels = {name: camera_image(images, name, side) for name, side in self.config.cameras}
+        trunk, points = self.trunk(pixels)
         return self.features(trunk, points)
 
     def trunk(
-        self, pixels: Mapping[str, Float[Tensor, "b 3 128 128"]]
+        self, pixels: Mapping[str, Float[Tensor, "b 3 s s"]]
     ) -> tuple[Float[Tensor, "b trunk"], dict[str, KeyPoints]]:
         """Everything before the decoder: one vector, and the key points by camera."""
         points: dict[str, KeyPoints] = {}
         parts: list[Tensor] = []
         for name, trunk in self.trunks.items():
-            points[name], coarse = trunk(pixels[name])
+            points[name], coarse = trunk(pixels[name].contiguous(memory_format=torch.channels_last))
             parts += [points[name].position.flatten(1), points[name].sharpness.flatten(1), coarse]
         return torch.cat(parts, 1), points
 
     def decode(self, trunk: Float[Tensor, "b trunk"]) -> Float[Tensor, "b decoded"]:
         """The decoder: from trunk vector to the first part of the features."""
-        hidden = F.silu(self.norm(self.decoder_in(trunk)))
-        return self.decoder_out(hidden + F.silu(self.decoder_mid(hidden)))
+        return self.decoder(trunk)
 
     def features(
         self, trunk: Float[Tensor, "b trunk"], points: Mapping[str, KeyPoints]
@@ -200,11 +233,6 @@ class KeyPointEncoder(nn.Module):
             position, sharpness = points[name].position, points[name].sharpness
             parts += [position[:, :count].flatten(1), sharpness[:, :count].flatten(1)]
         return torch.cat(parts, 1)
-
-    def _pixels(
-        self, images: Mapping[str, UInt8[Tensor, "b h w 3"]], name: str
-    ) -> Float[Tensor, "b 3 128 128"]:
-        return camera_image(images, name, NETWORK_IMAGE_SIZE)
 
 
 def load_image_encoder(

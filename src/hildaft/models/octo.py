@@ -234,7 +234,7 @@ class Octo(nn.Module):
             valid.append(mask.expand(b, w, count))
         x = torch.cat([prefix, torch.cat(steps, 2).flatten(1, 2)], 1)
         keys = torch.cat([inputs.language_mask, torch.cat(valid, 2).flatten(1)], 1)
-        rule = attention_rule(groups, w, length, correct=self.config.correct_attention)
+        rule = attention_rule(tuple(groups), w, length, correct=self.config.correct_attention)
         bias = attention_bias(rule, keys, x.dtype)
         for block in self.blocks[:-1]:
             x = block(x, bias)
@@ -314,11 +314,6 @@ class OctoTiny(nn.Module):
     def dim(self) -> int:
         """Width of h."""
         return self.config.width
-
-    @property
-    def any_image_size(self) -> bool:
-        """False: it is given images of `NETWORK_IMAGE_SIZE`."""
-        return False
 
     @property
     def hash(self) -> str:

@@ -52,11 +52,6 @@ class OctoBackbone:
         return self._octo.config.width
 
     @property
-    def any_image_size(self) -> bool:
-        """Whether it brings images to its own size."""
-        return True
-
-    @property
     def hash(self) -> str:
         """Content hash of the parameters, the tokenizer and the cameras' names."""
         return self._hash

@@ -1,6 +1,7 @@
 """The layers of Octo: image stem, transformer block and attention mask."""
 
 import itertools
+from functools import lru_cache
 from typing import Final, final
 
 import torch
@@ -123,14 +124,16 @@ class Block(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(b, -1, d))
 
 
+@lru_cache(maxsize=16)
 def attention_rule(
-    groups: list[tuple[str, int]], window: int, language: int, *, correct: bool
+    groups: tuple[tuple[str, int], ...], window: int, language: int, *, correct: bool
 ) -> Bool[Tensor, "n n"]:
     """Octo's block-causal rule: entry [q, k] says whether query q may look at key k, validity apart.
 
     The language prefix sees itself; observations see the prefix and observations up to their own step; a readout sees
     what observations see, and itself up to its own step; nothing else sees a readout. With `correct` False the first
-    token of every group but a step's first belongs to the group before it, as in version 1.0.
+    token of every group but a step's first belongs to the group before it, as in version 1.0. Every pass over
+    the same groups is given the same tensor: not to be written to.
     """
     counts = torch.tensor([count for _, count in groups])
     token = torch.arange(int(counts.sum()))

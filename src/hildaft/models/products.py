@@ -16,7 +16,7 @@ from torch.nn import functional as F
 _Gradients: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 WORTH: Final = 1 << 21
-"""Multiply-adds from which a product repays the 9 us that a call of oneDNN takes more than one of MKL."""
+"""Multiply-adds from which a product repays the 9 us by which a call of oneDNN takes longer than one of MKL."""
 
 
 def _onednn() -> Callable[..., Tensor] | None:

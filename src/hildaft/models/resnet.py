@@ -123,11 +123,6 @@ class ResNetEncoder(nn.Module):
         return len(self.config.cameras) * cells * self.config.projected
 
     @property
-    def any_image_size(self) -> bool:
-        """Whether it brings images to its own size."""
-        return True
-
-    @property
     def hash(self) -> str:
         """Content hash of the weights as they are now, of the projection and of the configuration."""
         record: dict[str, Any] = json.loads(json.dumps(asdict(self.config)))

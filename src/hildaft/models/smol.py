@@ -179,11 +179,6 @@ class SmolTiny(nn.Module):
         return 2 * self.config.kv_heads * self.config.head_dim
 
     @property
-    def any_image_size(self) -> bool:
-        """False: it is given images of `NETWORK_IMAGE_SIZE`."""
-        return False
-
-    @property
     def hash(self) -> str:
         """Content hash of the weights as they are now, and of the configuration."""
         return content_hash(self.config_record(), self.state_dict())

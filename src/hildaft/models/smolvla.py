@@ -56,11 +56,6 @@ class SmolVLABackbone:
         """Content hash of the weights, the tokenizer and how the cache is pooled."""
         return self._hash
 
-    @property
-    def any_image_size(self) -> bool:
-        """Whether it brings images to its own size."""
-        return True
-
     def embed_instruction(self, text: str) -> Float[Tensor, "l e"]:
         """Token ids and mask of an instruction, as SmolVLA's own processor pads it.
 

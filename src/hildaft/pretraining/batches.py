@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from hildaft.models.backbone import camera_image
 from hildaft.models.octo import OctoTiny
 from hildaft.models.words import WORD_BUCKETS
 from hildaft.pretraining.skills import SKILLS, skill_actions
@@ -26,8 +27,8 @@ _SKETCH_SEED: Final = 20
 class Batch:
     """What one training step sees."""
 
-    pixels: Mapping[str, Float[Tensor, "b 3 128 128"]]
-    """In [-1, 1], by camera."""
+    pixels: Mapping[str, Float[Tensor, "b 3 s s"]]
+    """In [-1, 1], by camera, at the sides the network takes."""
     geometry: Float[Tensor, "b 77"]
     """`geometry_targets` of the frames."""
     points: Float[Tensor, "b 2 k 2"]
@@ -57,7 +58,7 @@ class FrameSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def images(self, rows: Int[np.ndarray, " b"]) -> dict[str, UInt8[np.ndarray, "b 128 128 3"]]:
+    def images(self, rows: Int[np.ndarray, " b"]) -> dict[str, UInt8[np.ndarray, "b s s 3"]]:
         """Images of some frames, by camera."""
         ...
 
@@ -77,8 +78,12 @@ class BatchSet(Protocol):
 class Batches:
     """Draws batches from frames: batch t depends on (seed, t) alone, so that training resumes exactly."""
 
-    def __init__(self, frames: FrameSet, model: OctoTiny, seed: int) -> None:
+    def __init__(
+        self, frames: FrameSet, model: OctoTiny, seed: int, sides: Mapping[str, int]
+    ) -> None:
+        """`model` gives the word buckets; `sides` the size in px at which each camera is read."""
         self._frames = frames
+        self._sides = dict(sides)
         self._seed = seed
         self._geometry = geometry_targets(frames.labels)
         scale = ActionScale()
@@ -107,12 +112,9 @@ class Batches:
         bag = self._sketch[words] * mask[:, :, None]
         sketch = bag.sum(1) / np.sqrt(mask.sum(1, keepdims=True))
         labels = self._frames.labels
-        images = self._frames.images(rows)
+        images = {k: torch.from_numpy(v) for k, v in self._frames.images(rows).items()}
         return Batch(
-            pixels={
-                name: torch.from_numpy(image).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-                for name, image in images.items()
-            },
+            pixels={name: camera_image(images, name, side) for name, side in self._sides.items()},
             geometry=torch.from_numpy(self._geometry[rows]),
             points=torch.from_numpy(labels["pixels"][rows]) * 2 - 1,
             inside=torch.from_numpy(labels["inside"][rows]),

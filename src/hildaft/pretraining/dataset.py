@@ -10,13 +10,13 @@ from typing import Final, final
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from hildaft.models.backbone import to_network_size
+from hildaft.robots.bolt_sim.model import HEAD_SIZE, WRIST_SIZE
 from hildaft.robots.bolt_sim.random_scenes import LANDMARKS, landmarks, place_random_scene
 from hildaft.robots.bolt_sim.scene import BoltScene
 from hildaft.types import HilDaftError
 
-CAMERAS: Final = ("head", "wrist")
-"""Cameras in the order of the label arrays."""
+CAMERAS: Final = {"head": HEAD_SIZE, "wrist": WRIST_SIZE}
+"""Cameras in the order of the label arrays, and the side of their images in px."""
 
 KEY_POINTS: Final = ("head", "tail", "slot_mouth", "slot_end", "spot", "tcp")
 """Points whose pixels are labelled, in the order of the label arrays."""
@@ -32,7 +32,7 @@ class DatasetConfig:
     """Training frames."""
     held_out: int = 2_000
     """Frames of the same kind, kept for the probe."""
-    jitter_share: float = 0.7
+    jitter_share: float = 0.3
     """Share of the frames with disturbed cameras, colours and light."""
     seed: int = 0
     """Frame i depends on (seed, i) alone."""
@@ -75,7 +75,7 @@ class Frames:
     def __len__(self) -> int:
         return len(self.labels["ee_position"])
 
-    def images(self, rows: Int[np.ndarray, " b"]) -> dict[str, UInt8[np.ndarray, "b 128 128 3"]]:
+    def images(self, rows: Int[np.ndarray, " b"]) -> dict[str, UInt8[np.ndarray, "b s s 3"]]:
         """Images of some frames, by camera."""
         shard, within = np.divmod(rows, _SHARD_FRAMES)
         pairs = list(zip(shard.tolist(), within.tolist(), strict=True))
@@ -115,7 +115,7 @@ def _write_shard(job: tuple[Path, DatasetConfig]) -> None:
     folder, config = job
     first = int(folder.name.rsplit("-", 1)[1]) * _SHARD_FRAMES
     scene = BoltScene("A")
-    images = {c: np.empty((_SHARD_FRAMES, 128, 128, 3), np.uint8) for c in CAMERAS}
+    images = {c: np.empty((_SHARD_FRAMES, s, s, 3), np.uint8) for c, s in CAMERAS.items()}
     rows: list[dict[str, np.ndarray]] = []
     for index in range(_SHARD_FRAMES):
         rng = np.random.default_rng([config.seed, first + index])
@@ -135,7 +135,7 @@ def _write_shard(job: tuple[Path, DatasetConfig]) -> None:
 
 def draw_frame(
     scene: BoltScene, rng: np.random.Generator, jitter_share: float
-) -> tuple[dict[str, UInt8[np.ndarray, "128 128 3"]], dict[str, np.ndarray]]:
+) -> tuple[dict[str, UInt8[np.ndarray, "s s 3"]], dict[str, np.ndarray]]:
     """One random scene: its images and its labels (m, base axes; key points in 0..1 of the image)."""
     jitter = bool(rng.random() < jitter_share)
     state = place_random_scene(scene, rng, jitter=jitter)
@@ -159,5 +159,4 @@ def draw_frame(
         "jitter": np.array(jitter),
         "inside": np.stack([seen[camera].inside for camera in CAMERAS]),
     }
-    images = {name: to_network_size(image) for name, image in scene.render().items()}
-    return images, {k: v.astype(np.float32) for k, v in labels.items()} | flags
+    return scene.render(), {k: v.astype(np.float32) for k, v in labels.items()} | flags

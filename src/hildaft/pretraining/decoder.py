@@ -22,11 +22,11 @@ from hildaft.types import HilDaftError
 class DecoderConfig:
     """How long and how fast the decoder learns."""
 
-    steps: int = 16_000
+    steps: int = 12_000
     """Gradient steps."""
-    batch: int = 128
+    batch: int = 256
     """Frames per step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Start rate; a cosine takes it to 2 %."""
     weight_decay: float = 1e-2
     """Decoupled decay of AdamW; the decoder sees every frame many times."""
@@ -43,8 +43,7 @@ def train_decoder(network: EncoderPretraining, batches: BatchSet, config: Decode
     """Trains decoder and linear reading in place, the trunk untouched."""
     model = network.model
     trunk, named, geometry = trunk_outputs(network, batches)
-    layers = (model.decoder_in, model.decoder_mid, model.decoder_out, model.norm)
-    parameters = [p for layer in (*layers, network.read_geometry) for p in layer.parameters()]
+    parameters = [*model.decoder.parameters(), *network.read_geometry.parameters()]
     optimiser = torch.optim.AdamW(
         parameters, lr=config.learning_rate, weight_decay=config.weight_decay
     )

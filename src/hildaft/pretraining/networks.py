@@ -95,7 +95,7 @@ class EncoderPretraining(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = KeyPointEncoder(ImageEncoderConfig(cameras=CAMERAS))
+        self.model = KeyPointEncoder(ImageEncoderConfig(cameras=tuple(CAMERAS.items())))
         self.read_geometry = nn.Linear(self.model.dim, TARGET_DIM)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -4,17 +4,17 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from hildaft.models.backbone import save_weights
+from hildaft.models.backbone import NETWORK_IMAGE_SIZE, save_weights
 from hildaft.models.octo import OctoTiny
 from hildaft.pretraining.batches import Batches
-from hildaft.pretraining.dataset import DatasetConfig, Frames, build_frames
+from hildaft.pretraining.dataset import CAMERAS, DatasetConfig, Frames, build_frames
 from hildaft.pretraining.decoder import DecoderConfig, train_decoder
 from hildaft.pretraining.networks import EncoderPretraining, OctoPretraining
 from hildaft.pretraining.probe import probe
@@ -35,7 +35,7 @@ class PretrainConfig:
     """The whole pretraining: one seed, one recipe."""
 
     cache: Path
-    """Folder for frames, logs and checkpoints (about 100 KB per frame); outside the repository."""
+    """Folder for frames, logs and checkpoints (about 250 KB per frame); outside the repository."""
     output: Path
     """Folder that receives octo_tiny.safetensors, smol_tiny.safetensors and image_encoder.safetensors."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
@@ -46,7 +46,7 @@ class PretrainConfig:
     """Second stage of octo-tiny: one more block, at the readout token."""
     smol: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=5_500))
     """Training of smol-tiny."""
-    encoder: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=14_000))
+    encoder: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=16_000))
     """Training of the image encoder."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     """Second stage of the image encoder: its decoder alone, on what its trunk gives."""
@@ -72,7 +72,9 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 def train_octo(config: PretrainConfig) -> dict[str, Any]:
     """Trains, probes and writes octo-tiny: all of it, then a last block alone."""
-    frames, held_out, batches, test = _open(config, config.octo)
+    frames, held_out, batches, test = _open(
+        config, config.octo, dict.fromkeys(CAMERAS, NETWORK_IMAGE_SIZE)
+    )
     network = OctoPretraining()
     trainer = Trainer(network, network, config.octo, config.cache / "octo_tiny")
     seconds = _timed(lambda: trainer.run(batches))
@@ -95,7 +97,7 @@ def train_octo(config: PretrainConfig) -> dict[str, Any]:
 
 def train_encoder(config: PretrainConfig) -> dict[str, Any]:
     """Trains, probes and writes the image encoder: all of it, then its decoder alone."""
-    frames, held_out, batches, test = _open(config, config.encoder)
+    frames, held_out, batches, test = _open(config, config.encoder, CAMERAS)
     network = EncoderPretraining()
     trainer = Trainer(network, network, config.encoder, config.cache / "image_encoder")
     seconds = _timed(lambda: trainer.run(batches))
@@ -115,13 +117,14 @@ def train_encoder(config: PretrainConfig) -> dict[str, Any]:
 
 
 def _open(
-    config: PretrainConfig, trainer: TrainerConfig
+    config: PretrainConfig, trainer: TrainerConfig, sides: Mapping[str, int]
 ) -> tuple[Frames, Frames, Batches, Batches]:
     torch.set_num_threads(1)
     frames, held_out = build_frames(config.cache, config.dataset)
     words = OctoTiny()
     torch.manual_seed(trainer.seed)
-    return frames, held_out, Batches(frames, words, trainer.seed), Batches(held_out, words, 1)
+    batches = Batches(frames, words, trainer.seed, sides)
+    return frames, held_out, batches, Batches(held_out, words, 1, sides)
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -20,7 +20,8 @@ from hildaft.models.octo import OctoTiny
 from hildaft.models.octo_layers import Block
 from hildaft.pretraining.batches import SKETCH_DIM, Batch, BatchSet
 from hildaft.pretraining.networks import LOSS_WEIGHTS, OctoPretraining
-from hildaft.types import HilDaftError
+from hildaft.pretraining.targets import TARGET_DIM
+from hildaft.types import ACTION_DIM, HilDaftError
 
 _PROJECTION_SEED: Final = 21
 
@@ -105,28 +106,38 @@ def train_readout(network: OctoPretraining, batches: BatchSet, config: ReadoutCo
 
 def fill_cache(network: OctoPretraining, batches: BatchSet, config: ReadoutConfig) -> TokenCache:
     """Runs everything before the last block over all frames, each under an instruction of its own."""
-    chunk = 50
-    starts = range(0, len(batches), chunk)
+    chunk, total = 50, len(batches)
+    with torch.no_grad():
+        shape = tokens_of(network, batches.at(np.arange(1), np.random.default_rng(0))).shape[1:]
+    # Filled in place: small results kept between large passing ones would hold the heap open, 20 GB of it.
+    cache = TokenCache(
+        tokens=torch.empty(total, *shape, dtype=torch.float16),
+        keys=torch.empty(total, network.model.config.language_tokens, dtype=torch.bool),
+        geometry=torch.empty(total, TARGET_DIM),
+        sketch=torch.empty(total, SKETCH_DIM),
+        action=torch.empty(total, ACTION_DIM),
+        has_action=torch.empty(total, dtype=torch.bool),
+    )
 
-    def tokens_at(first: int) -> tuple[Tensor, Batch]:
-        rows = np.arange(first, min(first + chunk, len(batches)))
-        batch = batches.at(rows, np.random.default_rng([config.seed, 3, first]))
+    def fill(first: int) -> None:
+        rows = slice(first, min(first + chunk, total))
+        rng = np.random.default_rng([config.seed, 3, first])
         with torch.no_grad():
-            tokens = network.model.trunk(batch.pixels, batch.words, batch.word_mask)
-            sketch = word_sketch(network.model, batch)
-        # Pixels of all frames at once would not fit.
-        return tokens.half(), replace(batch, pixels={}, sketch=sketch)
+            batch = batches.at(np.arange(rows.start, rows.stop), rng)
+            cache.tokens[rows] = tokens_of(network, batch)
+            cache.sketch[rows] = word_sketch(network.model, batch)
+        cache.keys[rows], cache.geometry[rows] = batch.word_mask, batch.geometry
+        cache.action[rows], cache.has_action[rows] = batch.action, batch.has_action
 
     with ThreadPoolExecutor(config.workers) as pool:
-        parts = list(pool.map(tokens_at, starts))
-    return TokenCache(
-        tokens=torch.cat([tokens for tokens, _ in parts]),
-        keys=torch.cat([batch.word_mask for _, batch in parts]),
-        geometry=torch.cat([batch.geometry for _, batch in parts]),
-        sketch=torch.cat([batch.sketch for _, batch in parts]),
-        action=torch.cat([batch.action for _, batch in parts]),
-        has_action=torch.cat([batch.has_action for _, batch in parts]),
-    )
+        for _ in pool.map(fill, range(0, total, chunk)):
+            pass
+    return cache
+
+
+def tokens_of(network: OctoPretraining, batch: Batch) -> Float16[Tensor, "b t d"]:
+    """What the added block is given."""
+    return network.model.trunk(batch.pixels, batch.words, batch.word_mask).half()
 
 
 def word_sketch(model: OctoTiny, batch: Batch) -> Float[Tensor, "b 16"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hildaft.models.backbone import save_weights
+from hildaft.models.backbone import NETWORK_IMAGE_SIZE, save_weights
 from hildaft.models.octo import OctoTiny
 from hildaft.models.smol import SmolTiny
 from hildaft.pretraining.batches import SKETCH_DIM, Batch, Batches
@@ -90,8 +90,9 @@ def train_smol(
     torch.manual_seed(trainer.seed)
     network = SmolPretraining()
     run = Trainer(network, network, trainer, cache / "smol_tiny")
-    run.run(Batches(frames, words, trainer.seed))
-    table = probe(network, Batches(held_out, words, 1), held_out)
+    sides = dict.fromkeys(CAMERAS, NETWORK_IMAGE_SIZE)
+    run.run(Batches(frames, words, trainer.seed, sides))
+    table = probe(network, Batches(held_out, words, 1, sides), held_out)
     recipe = {"dataset": asdict(dataset), "trainer": asdict(trainer)}
     model = network.model
     path = output / "smol_tiny.safetensors"

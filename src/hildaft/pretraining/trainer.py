@@ -127,7 +127,10 @@ class Trainer:
             state = self._optimiser.state[parameter]
             tensors |= {f"optimiser/{name}/{k}": v for k, v in state.items()}
         partial = self._checkpoint.with_suffix(".part")
-        copies = {name: value.detach().clone() for name, value in tensors.items()}
+        copies = {
+            name: value.detach().clone(memory_format=torch.contiguous_format)
+            for name, value in tensors.items()
+        }
         save_file(copies, partial, {"step": str(self.step)})
         partial.replace(self._checkpoint)
 

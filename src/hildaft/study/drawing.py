@@ -22,6 +22,7 @@ from hildaft.study.pages import (
     by_method,
     pooled,
     task_names,
+    with_spoken,
 )
 
 _DPI: Final = 130
@@ -39,7 +40,7 @@ def render(figure: Callable[[Entry], Figure], document: Entry) -> bytes:
 
 def draw_bars(document: Entry) -> Figure:
     """Success per task and on average, beside episode length; the paper's averages as hollow marks."""
-    groups, names = by_method(document), task_names(document)
+    groups, names = with_spoken(document), task_names(document)
     figure = Figure(figsize=(10.5, 0.62 * len(groups) + 1.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
     for row, (method, runs) in enumerate(groups.items()):

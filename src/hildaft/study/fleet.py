@@ -22,6 +22,7 @@ from hildaft.eval.evaluate import EvaluationRecord, parse_result, write_evaluati
 from hildaft.eval.local_bench import EVALUATION_SEED_OFFSET
 from hildaft.jobs import evaluate_run
 from hildaft.runtime.metrics import read_metrics
+from hildaft.study.bound import start_bound
 from hildaft.study.grid import MEASURED
 from hildaft.types import CONTROL_HZ, HilDaftError
 
@@ -98,12 +99,8 @@ class _Fleet:
         log.parent.mkdir(exist_ok=True)
         # A line of an earlier start must not be taken for one of this.
         with log.open("wb") as file:
-            self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "hildaft.cli", command, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-            )
+            program = (sys.executable, "-m", "hildaft.cli", command)
+            self._processes[name] = start_bound((*program, *words), file)
 
     def _join(self, name: str, robot: str, address: str) -> None:
         self._launch(

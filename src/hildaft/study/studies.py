@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from hildaft.eval.local_bench import EVALUATION_SEED_OFFSET
 from hildaft.study.grid import FULL, QUICK, Amounts, Measurement, Member, require_keys, train_words
 from hildaft.types import HilDaftError
 
@@ -23,6 +24,11 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
 """Label to preset and changes; the first seven in both Table I and its quick form."""
 TABLE1: Final = "table1"
 QUICK_METHODS: Final = 7
+LISTENING: Final = ("hildaft", "paper")
+"""Methods that are evaluated once more with an operator who talks, as the paper's were (Sec. V-A)."""
+SPOKEN: Final = "spoken"
+MEASURING: Final = ("long-horizon", "talk-control")
+"""Studies that measure finished runs, given ones too."""
 
 ABLATIONS: Final[dict[str, tuple[str, ...]]] = {
     "no-task-weights": ("--method.no-reweight-tasks",),
@@ -62,8 +68,30 @@ TALK_MODES: Final = ("none", "right", "random", "opposite")
 
 
 def _table1(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
-    labels = list(METHODS)[: QUICK_METHODS if quick else None]
-    return [_method(label, seed, amounts) for seed in seeds for label in labels]
+    labels = list(METHODS)
+    main = [_method(m, seed, amounts) for seed in seeds for m in labels[:QUICK_METHODS]]
+    if not quick:
+        main = [
+            replace(m, measurements=(_spoken(m.seed, amounts.episodes),))
+            if m.method in LISTENING
+            else m
+            for m in main
+        ]
+    # DSRL's other variants come last: where time is short, the main methods have all their seeds.
+    rest = [_method(m, seed, amounts) for seed in seeds for m in labels[QUICK_METHODS:]]
+    return main if quick else main + rest
+
+
+def _spoken(seed: int, episodes: int) -> Measurement:
+    """The final evaluation's scenes again, with an operator who says the right thing when the policy errs."""
+    scenes = EVALUATION_SEED_OFFSET + seed
+    return Measurement(
+        name=f"{SPOKEN}-{episodes}",
+        words=lambda run: (
+            *("eval", str(run), "--talk", "right"),
+            *("--episodes", str(episodes), "--seed", str(scenes), "--json"),
+        ),
+    )
 
 
 def _method(label: str, seed: int, amounts: Amounts) -> Member:
@@ -205,7 +233,7 @@ def plan_study(
     members = STUDIES[name](seeds, amounts, quick)
     if runs:
         measurements = members[0].measurements
-        if not measurements:
+        if name not in MEASURING:
             msg = f"--run: study {name} trains its own runs; long-horizon and talk-control measure given ones"
             raise HilDaftError(msg)
         return [

@@ -3,6 +3,7 @@
 import ctypes
 import importlib
 import os
+import weakref
 from typing import Any, Final, TypeAlias, final
 
 import numpy as np
@@ -87,6 +88,9 @@ class Offscreen:
         self._camera = mujoco.MjvCamera()
         self._camera.type = int(mujoco.mjtCamera.mjCAMERA_FIXED)
         self._render = mujoco.MjrContext(model, int(mujoco.mjtFontScale.mjFONTSCALE_100))
+        # MjrContext frees its GL objects in whatever context is current then: an environment dropped without
+        # `close` would free another one's.
+        self._release = weakref.finalize(self, _free, self._context, self._render)
         mujoco.mjr_setBuffer(int(mujoco.mjtFramebuffer.mjFB_OFFSCREEN), self._render)
         for flag in (
             mujoco.mjtRndFlag.mjRND_SHADOW,
@@ -109,17 +113,20 @@ class Offscreen:
             int(mujoco.mjtCatBit.mjCAT_ALL),
             self._scene,
         )
-        self._context.make_current()
         image = np.empty((size, size, 3), dtype=np.uint8)
         rect = mujoco.MjrRect(0, 0, size, size)
+        # Last, so that no garbage collection comes between it and the drawing.
+        self._context.make_current()
         mujoco.mjr_render(rect, self._scene, self._render)
         mujoco.mjr_readPixels(image, None, rect, self._render)
         return np.ascontiguousarray(image[::-1])
 
     def close(self) -> None:
         """Frees the GL context; safe to call more than once."""
-        if self._context is not None:
-            self._context.make_current()
-            self._render.free()
-            self._context.free()
-            self._context = None
+        self._release()
+
+
+def _free(context: Any, render: Any) -> None:  # noqa: ANN401 - see `_create_context`
+    context.make_current()
+    render.free()
+    context.free()

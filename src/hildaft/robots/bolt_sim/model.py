@@ -23,7 +23,8 @@ SHAFT_RADIUS_M: Final = 0.005
 RAIL_LENGTH_M: Final = 0.125
 WRIST_SIZE: Final = 128
 HEAD_SIZE: Final = 256
-SPOT_RADIUS_M: Final = 0.016
+SPOT_RADII_M: Final = (0.030, 0.021, 0.014)
+"""The mark's disc, pale ring and core."""
 
 Rgb: TypeAlias = tuple[float, float, float]
 
@@ -62,8 +63,8 @@ LOOKS: Final[dict[RobotName, RobotLook]] = {
         base_position_m=(0.0, -0.30, 0.0),
         base_yaw_rad=math.radians(25),
         head_position_m=(0.02, 0.14, 0.58),
-        head_target_m=(0.485, 0.030, 0.02),
-        head_fovy_deg=36.0,
+        head_target_m=(0.485, -0.025, 0.05),
+        head_fovy_deg=29.0,
         wrist_offset_m=(0.0, 0.0, 0.0),
         wall_side=-1.0,
         table=(0.56, 0.52, 0.47),
@@ -79,8 +80,8 @@ LOOKS: Final[dict[RobotName, RobotLook]] = {
         base_position_m=(0.0, -0.36, 0.06),
         base_yaw_rad=math.radians(45),
         head_position_m=(1.02, 0.20, 0.62),
-        head_target_m=(0.48, 0.02, 0.02),
-        head_fovy_deg=36.0,
+        head_target_m=(0.47, -0.02, 0.05),
+        head_fovy_deg=31.0,
         wrist_offset_m=(0.008, -0.008, 0.006),
         wall_side=1.0,
         table=(0.11, 0.16, 0.22),
@@ -97,7 +98,7 @@ LOOKS: Final[dict[RobotName, RobotLook]] = {
 _PAD: Final = (0.10, 0.58, 0.30)
 _STEEL: Final = (0.34, 0.35, 0.37)
 _SPOT: Final = (0.80, 0.20, 0.62)
-_SPOT_CENTRE: Final = (0.95, 0.92, 0.90)
+_SPOT_RING: Final = (0.95, 0.92, 0.90)
 _BOLT_SHAFT: Final = (0.92, 0.76, 0.30)
 _BOLT_HEAD: Final = (0.80, 0.62, 0.16)
 
@@ -344,8 +345,11 @@ def build_mjcf(robot: RobotName, bolts: int) -> str:
     """MJCF of the whole bench for one robot, with `bolts` bolts (1 to 4)."""
     look = LOOKS[robot]
     head_axes = look_at_axes(look.head_position_m, look.head_target_m, (0.0, 0.0, 1.0))
-    spot = _geom("cylinder", (SPOT_RADIUS_M, 0.0003), _SPOT, class_="look") + _geom(
-        "cylinder", (0.006, 0.0005), _SPOT_CENTRE, class_="look"
+    # Rings, so that a bolt held over it hides only the middle.
+    colours = (_SPOT, _SPOT_RING, _SPOT)
+    spot = "".join(
+        _geom("cylinder", (radius, 0.0003 + 0.0002 * i), colours[i], class_="look")
+        for i, radius in enumerate(SPOT_RADII_M)
     )
     return f"""
 <mujoco model="bolt bench {robot}">

@@ -174,21 +174,12 @@ class BoltScene:
 
     # Looking.
 
-    def render(self, head_size: int = HEAD_SIZE) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
-        """Images of both cameras: wrist 128x128, head 256x256.
-
-        With `head_size=128` the head image is the 2x2 mean of the 256 one.
-        """
-        if head_size not in (HEAD_SIZE, HEAD_SIZE // 2):
-            msg = f"bolt bench head_size={head_size}: {HEAD_SIZE} or {HEAD_SIZE // 2} is allowed"
-            raise HilDaftError(msg)
+    def render(self) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+        """Images of both cameras: wrist 128x128, head 256x256."""
         if self._offscreen is None:
             self._offscreen = Offscreen(self.model, HEAD_SIZE)
         wrist = self._offscreen.render(self.data, self._cameras["wrist"], WRIST_SIZE)
         head = self._offscreen.render(self.data, self._cameras["head"], HEAD_SIZE)
-        if head_size != HEAD_SIZE:
-            rows = head[::2].astype(np.uint16) + head[1::2]
-            head = ((rows[:, ::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
         return {"wrist": wrist, "head": head}
 
     def project(self, points_m: Float64[np.ndarray, "k 3"]) -> dict[str, Projection]:
