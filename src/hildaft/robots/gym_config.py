@@ -141,7 +141,7 @@ class GymConfig:
     jaws: GymJaws | None = None
     """Where the jaw opening is read; none: the policy sees the commanded state only."""
     ee_position: GymVector | None = None
-    """Measured end-effector position (m, base axes); only the check at the start reads it."""
+    """Measured end-effector position (x, y and, where there is one, z; m, base axes); only the check reads it."""
     step_limit: int = 50
     """Control steps of an episode (Sec. V-A)."""
     repeat: int = 1

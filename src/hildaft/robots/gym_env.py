@@ -141,7 +141,7 @@ class GymRobot:
         wanted = np.array(values, dtype=np.float64)
         return np.clip(wanted, space.low, space.high).astype(np.float32)
 
-    def ee_position_m(self) -> Float64[np.ndarray, "3"] | None:
+    def ee_position_m(self) -> Float64[np.ndarray, " n"] | None:
         """Measured end-effector position, where the config says how to read it."""
         source = self.config.ee_position
         return None if source is None else _entries(self.raw_observation, source)
