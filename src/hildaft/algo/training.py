@@ -83,14 +83,9 @@ class TrainingConfig:
 
     demonstrations: int = 20
     """Episodes recorded per task before the warm-up (Sec. V-A)."""
-    warmup_updates: int = 6000
-    """Offline updates on the demonstrations. Not in the paper; until the BC loss has plateaued."""
-    warmup_critic_every: int = 4
-    """The critics take one Cal-QL update in this many of the primary actor's warm-up updates.
-
-    Differs from the paper (warm-up cadence): Alg. 1 says 1; the primary actor needs thousands of cheap updates on this
-    h, the Cal-QL critics, the costly part, do not.
-    """
+    warmup_updates: int = 600
+    """Offline updates on the demonstrations, of actor and critics alike. Not in the paper. Few: what follows trains the
+    actor on demonstrations too, and on the policy's own states beside."""
     online_transitions: int = 15_000
     """Transitions of the online stage, all tasks together (Sec. V-A)."""
     batch_size: int = 192
@@ -110,7 +105,6 @@ class TrainingConfig:
         for name in (
             "demonstrations",
             "warmup_updates",
-            "warmup_critic_every",
             "critic_updates",
             "batch_size",
             "refinement_batch_size",
@@ -235,10 +229,8 @@ class Learner:
     def _update_offline(self) -> dict[str, float]:
         rows = self.replay.sample(self.batch_per_task, self._generator, "warmup")
         batch = self._crew.share(rows)
-        metrics: dict[str, float] = {}
-        if self.warmup_updates % self.config.warmup_critic_every == 0:
-            metrics |= self.dual_actor.update_critics(batch, "warmup")
-        metrics |= self.dual_actor.update_primary(batch, "warmup")
+        critics = self.dual_actor.update_critics(batch, "warmup")
+        metrics = {**critics, **self.dual_actor.update_primary(batch, "warmup")}
         self.warmup_updates += 1
         return metrics
 
