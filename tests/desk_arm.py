@@ -52,6 +52,33 @@ HOME = {"pan": 0.0, "lift": 20.0, "elbow": 85.0, "wrist": 75.0, "flex": 0.0, "ro
 """Degrees; the tip points down in front of the arm."""
 
 
+DESK_FILE = """\
+kind: lerobot
+name: desk
+tasks:
+  reach: {instruction: reach for the bolt}
+arm: {type: desk_arm}
+joint_keys:
+  urdf: desk.urdf
+  tip: tip
+  joints:
+    - {key: pan.pos, joint: pan}
+    - {key: lift.pos, joint: lift}
+    - {key: elbow.pos, joint: elbow}
+    - {key: wrist.pos, joint: wrist}
+    - {key: flex.pos, joint: flex}
+    - {key: roll.pos, joint: roll}
+gripper: {key: gripper.pos, open: 100, closed: 0}
+cameras:
+  head: {key: front}
+  wrist: {key: hand}
+workspace:
+  low_m: [0.22, -0.12, 0.12]
+  high_m: [0.4, 0.12, 0.3]
+reset: {pan.pos: 0, lift.pos: 20, elbow.pos: 85, wrist.pos: 75, flex.pos: 0, roll.pos: 0}
+"""
+
+
 @RobotConfig.register_subclass("desk_arm")
 @dataclass
 class DeskArmConfig(RobotConfig):

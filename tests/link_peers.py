@@ -65,11 +65,11 @@ def act(builder, *, last=False, success=True, human=False):
     )
 
 
-def small_episode(first=0, steps=3, journal=None, **options):
+def small_episode(first=0, steps=3, journal=None, *, success=True, **options):
     builder = small_builder(journal, **options)
     observe(builder, first)
     for step in range(steps):
-        act(builder, last=step == steps - 1, human=step == 1)
+        act(builder, last=step == steps - 1, success=success, human=step == 1)
         observe(builder, first + step + 1)
     return builder.build(label_tweaks)
 

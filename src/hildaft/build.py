@@ -10,7 +10,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -19,6 +21,7 @@ from hildaft.algo.crew import Crew
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner
+from hildaft.arms import open_arm
 from hildaft.baselines.dsrl import Dsrl
 from hildaft.baselines.noise_actor import NoiseActor, SteeredActors
 from hildaft.config import (
@@ -33,6 +36,7 @@ from hildaft.data.replay import Dims, Replay
 from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
 from hildaft.judging import judged, queue_of
+from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.backbone import FrozenEncoders, content_hash
 from hildaft.models.selection import embed_commands, load_backbone, load_image_encoder
 from hildaft.robots.bolt_sim.robot import BoltRobot
@@ -40,6 +44,8 @@ from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.robots.serl_http import SerlConfig
+from hildaft.robots.watchdog import WatchedRobot
 from hildaft.runtime.channel import InProcessChannel
 from hildaft.runtime.demonstrations import take_demonstrations
 from hildaft.runtime.encoding import encode_episode
@@ -87,7 +93,7 @@ def open_run(
             the person's device is missing.
     """
     config = resolve_config(config, folder, resume=resume)
-    if seating is not None:
+    if seating is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):
         config = replace(config, real_time=True)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
@@ -173,7 +179,11 @@ class Station:
 
 
 def open_station(config: RunConfig) -> Station:
-    """The bolt bench, or the Gymnasium environment of the config; raises HilDaftError where its frame is mirrored."""
+    """The bolt bench, or the Gymnasium environment or real arm of the config.
+
+    Raises:
+        HilDaftError: the environment's operator cannot be loaded, or its frame is mirrored.
+    """
     match config.environment:
         case None:
             bolt = BoltRobot(config.robot)
@@ -203,6 +213,21 @@ def open_station(config: RunConfig) -> Station:
                 check=lambda: report_environment(environment),
                 close=gym_robot.close,
             )
+        case SerlConfig() | LeRobotConfig() as arm:
+            # In a process of its own: held within 200 ms, whatever becomes of this one.
+            watched = WatchedRobot(partial(open_arm, arm))
+            return Station(
+                robot=watched,
+                sight=environment_sight(arm),
+                operator=lambda _: _require_person(arm.name),
+                check=lambda: None,
+                close=watched.close,
+            )
+
+
+def _require_person(arm: str) -> NoReturn:
+    msg = f"robot {arm}: nobody simulates a person beside a real arm; name the device in your hand with --operator"
+    raise HilDaftError(msg)
 
 
 def report_environment(config: GymConfig) -> None:

@@ -30,7 +30,8 @@ usage: hildaft COMMAND [...]
   report RUN...      write report/index.html; --results docs/results: one page of every study
   check-env FILE     try a Gymnasium environment out against its config; train on it with train --env FILE
   doctor             look at this machine; --teleop: devices in the hand; --backbone NAME: load and time it
-  check-robot FILE   read a Franka behind a SERL server, send nothing; calibrate measures its workspace box
+  check-robot FILE   read a real arm, send nothing; --dry-run prints a step
+  calibrate FILE     measure an arm's workspace box, led by hand or with --jog
   export RUN         write a run's episodes as a LeRobotDataset v3.0; import brings one in
   export-policy RUN  write a run's policy for LeRobot's own evaluation and rollout
   inspect DATASET    counts, lengths, success, action ranges, frames and warnings of a dataset

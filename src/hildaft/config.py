@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import dacite
 import tyro
@@ -12,13 +12,16 @@ import yaml
 
 from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
 from hildaft.algo.training import TrainingConfig
+from hildaft.arms import ArmConfig
 from hildaft.baselines import cloning, dsrl, hg_dagger, hil_conrft, single_actor
 from hildaft.baselines.dsrl import DsrlConfig
 from hildaft.eval.local_bench import EvaluationConfig
 from hildaft.eval.statistics import STEP_LIMIT
+from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.selection import EncoderConfig, check_backbone
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.judged import JudgeConfig
+from hildaft.robots.serl_http import SerlConfig
 from hildaft.teleop.person import OperatorConfig
 from hildaft.types import HilDaftError
 
@@ -35,17 +38,29 @@ INSTRUCTIONS: Final = {
 Config = TypeVar("Config")
 
 
-def _never_from_words(words: list[str]) -> GymConfig | None:
+Environment: TypeAlias = GymConfig | SerlConfig | LeRobotConfig
+"""What can stand in the bolt bench's place; `kind` in its file says which."""
+
+_KINDS: Final[dict[str, type[GymConfig] | type[SerlConfig] | type[LeRobotConfig]]] = {
+    "gymnasium": GymConfig,
+    "serl": SerlConfig,
+    "lerobot": LeRobotConfig,
+}
+
+
+def _never_from_words(words: list[str]) -> Environment | None:
     msg = f"environment={words}: it is read from the file that --env names"
     raise ValueError(msg)
 
 
 # One value to tyro: it would look for options inside it when it explains an unknown one.
-_OPAQUE: Final = tyro.constructors.PrimitiveConstructorSpec[GymConfig | None](
+_OPAQUE: Final = tyro.constructors.PrimitiveConstructorSpec[Environment | None](
     nargs=1,
     metavar="FILE",
     instance_from_str=_never_from_words,
-    is_instance=lambda value: value is None or isinstance(value, GymConfig),
+    is_instance=lambda value: (
+        value is None or isinstance(value, (GymConfig, SerlConfig, LeRobotConfig))
+    ),
     str_from_instance=lambda value: ["none" if value is None else value.name],
 )
 
@@ -62,8 +77,8 @@ class RunConfig:
     """Trained together, one critic each."""
     robot: Literal["A", "B"] = "A"
     """Variant of the bolt bench: mounting, cameras and colours differ."""
-    environment: Annotated[GymConfig | None, tyro.conf.Fixed, _OPAQUE] = None
-    """A Gymnasium environment in the bolt bench's place, read from the file that --env names."""
+    environment: Annotated[Environment | None, tyro.conf.Fixed, _OPAQUE] = None
+    """A Gymnasium environment or a real arm in the bolt bench's place, read from the file that --env names."""
     backbone: str = "octo-tiny"
     """The frozen VLA that makes h: octo-tiny, smol-tiny, octo-small, octo-base, smolvla, octo:SOURCE, smolvla:SOURCE;
     a source is a folder or a hub name."""
@@ -195,17 +210,43 @@ def read_config(path: Path) -> RunConfig:
     return read_yaml(RunConfig, path, "give a run folder made by `hildaft train`")
 
 
-def read_environment(path: Path) -> GymConfig:
-    """Reads the YAML file of a Gymnasium environment; a file named in `operator` is looked for beside it.
+def read_environment(path: Path) -> Environment:
+    """Reads the YAML file of a Gymnasium environment or a real arm; files it names are looked for beside it.
 
     Raises:
-        HilDaftError: as `read_config`.
+        HilDaftError: as `read_config`, or of a kind that there is not.
     """
-    config = read_yaml(GymConfig, path, "docs/gymnasium.md says how to write one")
-    file, _, function = config.operator.partition(":")
-    if not file.endswith(".py"):
-        return config
-    return dataclasses.replace(config, operator=f"{(path.parent / file).resolve()}:{function}")
+    advice = "docs/gymnasium.md and docs/robots.md say how to write one"
+    kind = str(_read_mapping(path, advice).get("kind", "gymnasium"))
+    require_name(f"config {path}: kind", kind, tuple(_KINDS))
+    config = read_yaml(_KINDS[kind], path, advice)
+    match config:
+        case LeRobotConfig():
+            return config.beside(path.parent)
+        case SerlConfig():
+            return config
+        case GymConfig():
+            tasks = {
+                name: dataclasses.replace(task, env_id=_beside(task.env_id, path.parent))
+                for name, task in config.tasks.items()
+            }
+            operator = _beside(config.operator, path.parent)
+            return dataclasses.replace(config, tasks=tasks, operator=operator)
+
+
+def _beside(name: str, folder: Path) -> str:
+    """`file.py:thing` with the file's place resolved; anything else as it is."""
+    file, _, thing = name.rpartition(":")
+    return f"{(folder / file).resolve()}:{thing}" if file.endswith(".py") else name
+
+
+def read_arm(path: Path) -> ArmConfig:
+    """Reads the YAML file of a real arm; raises HilDaftError for one of anything else."""
+    config = read_environment(path)
+    if isinstance(config, GymConfig):
+        msg = f"config {path}: kind 'serl' or 'lerobot' is needed; examples/robots has one of each to copy"
+        raise HilDaftError(msg)
+    return config
 
 
 def with_environment(config: RunConfig, path: Path) -> RunConfig:
@@ -220,6 +261,19 @@ def read_yaml(kind: type[Config], path: Path, advice: str) -> Config:
     Raises:
         HilDaftError: no such file (`advice` says what to do), no YAML, an unknown field, a wrong type or a bad value.
     """
+    data = _read_mapping(path, advice)
+    try:
+        rules = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _widen})
+        return dacite.from_dict(kind, data, rules)
+    except dacite.DaciteError as error:
+        msg = f"config {path}: {' '.join(str(error).split())}"
+        raise HilDaftError(msg) from error
+    except HilDaftError as error:
+        msg = f"config {path}: {error}"
+        raise HilDaftError(msg) from error
+
+
+def _read_mapping(path: Path, advice: str) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -231,12 +285,4 @@ def read_yaml(kind: type[Config], path: Path, advice: str) -> Config:
     if not isinstance(data, dict):
         msg = f"config {path}: a mapping of fields is expected, found {type(data).__name__}"
         raise HilDaftError(msg)
-    try:
-        rules = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _widen})
-        return dacite.from_dict(kind, data, rules)
-    except dacite.DaciteError as error:
-        msg = f"config {path}: {' '.join(str(error).split())}"
-        raise HilDaftError(msg) from error
-    except HilDaftError as error:
-        msg = f"config {path}: {error}"
-        raise HilDaftError(msg) from error
+    return cast(dict[str, Any], data)

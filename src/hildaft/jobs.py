@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -42,8 +42,6 @@ from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, wri
 from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.safety import SafeRobot
-from hildaft.robots.serl_client import SerlClient
-from hildaft.robots.serl_http import SerlConfig, SerlRobot
 from hildaft.runtime.dataset_import import DatasetMapping, ImportResult, import_dataset
 from hildaft.runtime.transition_import import TransitionMapping, import_transitions
 from hildaft.teleop.oracle import oracle_action
@@ -295,13 +293,6 @@ def import_episodes(
         for task in meaning.tasks.values():
             require_name("mapping.tasks", task, config.tasks)
     return import_dataset(dataset, EpisodeStore(folder), encoders(), config.tasks, meaning)
-
-
-def open_serl(file: Path, sink: Callable[[str], None] | None = None) -> SerlRobot:
-    """The arm of a YAML file, without cameras; with a sink nothing that moves is sent. Raises HilDaftError."""
-    config = read_yaml(SerlConfig, file, "examples/robots/franka_serl.yaml is one to copy")
-    client = SerlClient(config.url, config.timeout_s, sink)
-    return SerlRobot(config, client, {}, lambda: "go on")
 
 
 def render_bench(folder: Path, robot: Literal["A", "B"], seed: int) -> list[Path]:

@@ -5,14 +5,16 @@ import threading
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from desk_arm import DEGREE, HOME, JOINTS, URDF, DeskArm, DeskArmConfig
-from hildaft.lerobot_bridge.arm import LeRobotRobot, open_lerobot
+from desk_arm import DEGREE, DESK_FILE, HOME, JOINTS, URDF, DeskArm, DeskArmConfig
+from hildaft.arms import open_arm
+from hildaft.lerobot_bridge.arm import LeRobotRobot
 from hildaft.lerobot_bridge.config import (
     CameraKey,
     JawKey,
@@ -28,6 +30,7 @@ from hildaft.robots.watchdog import WatchedRobot
 from hildaft.robots.workspace import Workspace
 from hildaft.types import ActionScale, HilDaftError, Robot
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "robots"
 BOX = Workspace(low_m=(0.22, -0.12, 0.12), high_m=(0.4, 0.12, 0.3), max_turn_rad=0.6)
 CAMERAS = {"head": CameraKey(key="front"), "wrist": CameraKey(key="hand", crop=(0, 0, 40, 40))}
 
@@ -256,13 +259,13 @@ def test_without_the_library_or_the_type_the_line_says_what_to_install(urdf):
         import lerobot  # noqa: F401
     except ImportError:
         with pytest.raises(HilDaftError, match="LeRobot cannot be imported"):
-            open_lerobot(config_by("joints", urdf))
+            open_arm(config_by("joints", urdf))
         return
-    robot = open_lerobot(config_by("joints", urdf))
+    robot = open_arm(config_by("joints", urdf))
     robot.reset("pick", 0)
     robot.close()
     with pytest.raises(HilDaftError, match=r"LeRobot knows .*so101_follower"):
-        open_lerobot(replace(config_by("joints", urdf), arm={"type": "so102"}))
+        open_arm(replace(config_by("joints", urdf), arm={"type": "so102"}))
 
 
 def make_watched(config, journal, hangs):
@@ -295,3 +298,24 @@ def test_the_watch_holds_it_while_its_camera_hangs_and_while_nobody_commands(urd
         step.join(5.0)
         assert not step.is_alive()
         assert robot.holds == 2
+
+
+def test_an_arm_is_named_as_an_environment_and_comes_back_from_a_run_folder(tmp_path):
+    from hildaft.config import RunConfig, read_config, with_environment, write_config
+
+    (tmp_path / "desk.yaml").write_text(DESK_FILE)
+    config = with_environment(RunConfig(), tmp_path / "desk.yaml")
+    assert config.instructions == {"reach": "reach for the bolt"}
+    assert config.environment.joint_keys.urdf == str(tmp_path / "desk.urdf")
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+    for example in ("franka_serl.yaml", "so101.yaml"):
+        named = with_environment(RunConfig(), EXAMPLES / example)
+        write_config(named, tmp_path / "config.yaml")
+        assert read_config(tmp_path / "config.yaml") == named
+    (tmp_path / "desk.yaml").write_text(DESK_FILE.replace("kind: lerobot", "kind: lerobto"))
+    with pytest.raises(HilDaftError, match="did you mean 'lerobot'"):
+        with_environment(RunConfig(), tmp_path / "desk.yaml")
+    (tmp_path / "desk.yaml").write_text(DESK_FILE.replace("reset:", "rest:"))
+    with pytest.raises(HilDaftError, match="rest"):
+        with_environment(RunConfig(), tmp_path / "desk.yaml")

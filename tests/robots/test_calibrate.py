@@ -1,13 +1,16 @@
 """Poses, the workspace box, and its calibration."""
 
+import io
 import math
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hildaft.commands.robot import visit_corners
+from desk_arm import DESK_FILE, URDF, DeskArm, DeskArmConfig
+from hildaft.commands.robot import calibrate, check_robot, parse_move
 from hildaft.robots.pose import Pose, from_euler, from_vector, multiply, turn_between
 from hildaft.robots.workspace import Workspace
 from hildaft.types import HilDaftError
@@ -38,13 +41,59 @@ def test_euler_angles_are_extrinsic():
     np.testing.assert_allclose(np.abs(turned), np.abs(about_x_then_z), atol=1e-9)
 
 
-def test_the_box_is_what_lies_between_the_corners_less_the_margin():
-    places = iter([np.array([0.4, -0.1, 0.1]), np.array([0.6, 0.1, 0.3])])
-    lines = iter(["\n", "\n", "q\n"])
-    corners = visit_corners(lambda: next(places), lambda: next(lines))
-    box = Workspace.around(corners, 0.01, 0.6)
-    assert box.low_m == (0.41, -0.09, 0.11)
-    assert box.high_m == (0.59, 0.09, 0.29)
+@pytest.fixture
+def arm(tmp_path, monkeypatch):
+    """A desk arm whose file and urdf lie together; nothing of LeRobot is needed."""
+    (tmp_path / "desk.urdf").write_text(URDF)
+    (tmp_path / "desk.yaml").write_text(DESK_FILE)
+    made = DeskArm(DeskArmConfig())
+    monkeypatch.setattr("hildaft.arms.make_arm", lambda options: made)
+    return made, tmp_path / "desk.yaml"
+
+
+def test_the_box_is_what_lies_between_the_corners_less_the_margin(arm, monkeypatch, capsys):
+    made, file = arm
+    words = ["", "+z 20", "up", "-z 999", *["-x 20"] * 5, *["+y 20"] * 6, *["+z 20"] * 5, "", "q"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(words) + "\n"))
+    assert calibrate([str(file), "--jog", "--reach-m", "0.15"]) == 0
+    said = capsys.readouterr().out
+    assert "'up': not understood" in said
+    assert "'-z 999': not understood" in said
+    box = yaml.safe_load(said[said.index("workspace:") :])["workspace"]
+    start = np.array([0.327, 0.0, 0.19])
+    moved = np.array([-0.1, 0.12, 0.12])
+    assert box["low_m"] == pytest.approx(np.minimum(start, start + moved) + 0.01, abs=0.012)
+    assert box["high_m"] == pytest.approx(np.maximum(start, start + moved) - 0.01, abs=0.012)
+    assert not made.is_connected
+
+
+def test_jogging_goes_no_further_than_the_reach(arm, monkeypatch, capsys):
+    _, file = arm
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n" + "+y 20\n" * 8 + "\nq\n"))
+    with pytest.raises(HilDaftError, match="5 mm to 2 m"):
+        calibrate([str(file), "--jog", "--reach-m", "0.04"])
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert abs(float(last.split(",")[1]) - 0.04) < 0.01
+
+
+def test_without_jog_nothing_is_sent(arm, monkeypatch, capsys):
+    made, file = arm
+    monkeypatch.setattr("sys.stdin", io.StringIO("+x\n\nq\n"))
+    with pytest.raises(HilDaftError, match="two opposite ones"):
+        calibrate([str(file)])
+    assert "--jog" in capsys.readouterr().out
+    assert made.sent == []
+    assert check_robot([str(file), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "inside the workspace box" in said
+    assert "send_action pan.pos=" in said
+    assert made.sent == []
+
+
+@given(st.text(max_size=8))
+def test_a_move_is_short_and_along_one_axis(words):
+    move = parse_move(words)
+    assert move is None or (np.count_nonzero(move) == 1 and np.abs(move).max() <= 0.02)
 
 
 def test_one_corner_is_not_a_box():

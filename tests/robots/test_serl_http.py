@@ -25,6 +25,7 @@ from hildaft.types import HilDaftError, Robot
 
 BOX = Workspace(low_m=(0.4, -0.15, 0.1), high_m=(0.65, 0.15, 0.4))
 CONFIG = SerlConfig(
+    kind="serl",
     name="franka",
     workspace=BOX,
     reset_pose=(0.5, 0.0, 0.3, math.pi, 0.0, 0.0),

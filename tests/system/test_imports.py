@@ -34,3 +34,13 @@ def test_importing_the_package_takes_less_than_half_a_second_of_cpu() -> None:
         "print(time.process_time() - before)"
     )
     assert float(seconds) < 0.5
+
+
+def test_a_run_needs_no_web_server_and_no_lerobot() -> None:
+    loaded = run_python(
+        "import sys\n"
+        "for name in ('uvicorn', 'starlette', 'lerobot', 'draccus', 'pyarrow', 'av'): sys.modules[name] = None\n"
+        "import hildaft.build, hildaft.build_remote, hildaft.jobs, hildaft.commands.run, hildaft.arms\n"
+        "print('loaded')"
+    )
+    assert loaded == "loaded\n"

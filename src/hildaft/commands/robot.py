@@ -1,15 +1,21 @@
-"""Real arms: `check-robot` and `calibrate`, of a Franka behind HIL-SERL's server."""
+"""Real arms before they are trained on: `check-robot` and `calibrate`."""
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import tyro
+from jaxtyping import Float64
 
 from hildaft.commands.parse import parse_words
+from hildaft.robots.real_arm import RealArm, reach_around
 from hildaft.types import HilDaftError
+
+_LONGEST_MM: Final = 20.0
+_AXES: Final = {"x": 0, "y": 1, "z": 2}
 
 
 def check_robot(words: Sequence[str]) -> int:
@@ -22,12 +28,13 @@ def check_robot(words: Sequence[str]) -> int:
         file: tyro.conf.Positional[Path]
         """YAML file of the arm, such as examples/robots/franka_serl.yaml."""
         dry_run: bool = False
-        """Go through a reset and one step, and print what would be sent."""
+        """Go through one step, and print what would be sent."""
 
-    from hildaft.jobs import open_serl
+    from hildaft.arms import open_arm
+    from hildaft.config import read_arm
 
     given = parse_words(CheckRobotArguments, "check-robot", words)
-    robot = open_serl(given.file, sink=print)
+    robot = open_arm(read_arm(given.file), print, cameras=False)
     try:
         for note in robot.connect():
             print(note)
@@ -39,32 +46,43 @@ def check_robot(words: Sequence[str]) -> int:
 
 
 def calibrate(words: Sequence[str]) -> int:
-    """`hildaft calibrate FILE`."""
+    """`hildaft calibrate FILE [--jog]`."""
 
     @dataclass(frozen=True)
     class CalibrateArguments:
-        """Measure the workspace box: lead the arm by hand to its corners. Nothing is sent to it."""
+        """Measure the workspace box: bring the arm to its corners, by hand or in small steps."""
 
         file: tyro.conf.Positional[Path]
         """YAML file of the arm."""
+        jog: bool = False
+        """Move the arm by words such as `+x` or `-z 10` (mm); without it nothing is sent, you lead it by hand."""
+        reach_m: float = 0.3
+        """With --jog: how far from where it stands the arm may go at most."""
         margin_m: float = 0.01
         """The box is this much smaller on each side than the corners visited."""
 
-    from hildaft.jobs import open_serl
+    from hildaft.arms import open_arm
+    from hildaft.config import read_arm
 
     given = parse_words(CalibrateArguments, "calibrate", words)
-    if not 0.0 <= given.margin_m <= 0.1:
-        msg = f"calibrate margin_m={given.margin_m}: 0 to 0.1 is allowed"
-        raise HilDaftError(msg)
-    robot = open_serl(given.file, sink=print)
+    for name, high in (("margin_m", 0.1), ("reach_m", 1.0)):
+        if not 0.0 <= getattr(given, name) <= high:
+            msg = f"calibrate {name}={getattr(given, name)}: 0 to {high} is allowed"
+            raise HilDaftError(msg)
+    config = read_arm(given.file)
+    robot = open_arm(config, None if given.jog else print, cameras=False)
     try:
         robot.connect()
-        corners = visit_corners(robot.measure_position, sys.stdin.readline)
+        if given.jog:
+            # The box that is to be measured cannot bound the way to its own corners.
+            robot.widen(reach_around(robot.measure_position(), given.reach_m))
+            robot.take_over()
+        corners = visit_corners(robot, sys.stdin.readline, jog=given.jog)
     finally:
         robot.close()
     from hildaft.robots.workspace import Workspace
 
-    box = Workspace.around(corners, given.margin_m, robot.config.workspace.max_turn_rad)
+    box = Workspace.around(corners, given.margin_m, config.workspace.max_turn_rad)
     print(
         f"put this into {given.file}:\nworkspace:\n  low_m: {list(box.low_m)}\n  high_m: {list(box.high_m)}"
     )
@@ -72,16 +90,45 @@ def calibrate(words: Sequence[str]) -> int:
     return 0
 
 
-def visit_corners(measure: Callable[[], np.ndarray], read_line: Callable[[], str]) -> np.ndarray:
-    """Positions (n, 3) in metres at which Enter was pressed; an end of input or "q" ends the visit."""
-    print(
-        "lead the arm to a corner and press Enter; q and Enter when done (two opposite corners or more)"
-    )
+def visit_corners(
+    robot: RealArm, read_line: Callable[[], str], *, jog: bool
+) -> Float64[np.ndarray, "n 3"]:
+    """Positions (m) at which Enter was pressed; an end of input or "q" ends the visit."""
+    how = "move by +x -x +y -y +z -z, with millimetres after it (5)" if jog else "lead the arm"
+    print(f"{how}; at a corner press Enter; q and Enter when done (two opposite corners or more)")
     corners: list[np.ndarray] = []
     while True:
         line = read_line()
-        if not line or line.strip() == "q":
+        word = line.strip().lower()
+        if not line or word == "q":
             return np.array(corners).reshape(-1, 3)
-        corners.append(measure())
-        position = ", ".join(f"{value:.3f}" for value in corners[-1])
-        print(f"corner {len(corners)}: {position} m")
+        if word and not jog:
+            print(f"{word!r}: Enter for a corner, or q; to move by words start with --jog")
+            continue
+        if word:
+            move_m = parse_move(word)
+            if move_m is None:
+                print(f"{word!r}: not understood; such as +x or -z 10, up to {_LONGEST_MM:.0f} mm")
+                continue
+            here, said = robot.nudge(move_m), "at"
+        else:
+            corners.append(robot.measure_position())
+            here, said = corners[-1], f"corner {len(corners)}:"
+        position = ", ".join(f"{value:.3f}" for value in here)
+        print(f"{said} {position} m")
+
+
+def parse_move(words: str) -> Float64[np.ndarray, "3"] | None:
+    """A move in metres out of a sign, an axis and millimetres; None where it is none, or too long."""
+    direction, _, length = words.partition(" ")
+    if len(direction) != 2 or direction[0] not in "+-" or direction[1] not in _AXES:
+        return None
+    try:
+        size_mm = float(length) if length.strip() else 5.0
+    except ValueError:
+        return None
+    if not 0.0 < size_mm <= _LONGEST_MM:
+        return None
+    move = np.zeros(3)
+    move[_AXES[direction[1]]] = (1e-3 if direction[0] == "+" else -1e-3) * size_mm
+    return move

@@ -40,7 +40,7 @@ def train(words: Sequence[str]) -> int:
         too."""
         seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
         env: Path | None = None
-        """YAML file of a Gymnasium environment to train on in the bolt bench's place."""
+        """YAML file of a Gymnasium environment or a real arm to train on in the bolt bench's place."""
         demonstrations: Path | None = None
         """Run, or folder of episodes, whose demonstrations to start from in place of recording some."""
 
@@ -258,9 +258,14 @@ def check_env(words: Sequence[str]) -> int:
 
     from hildaft.build import report_environment
     from hildaft.config import read_environment
+    from hildaft.robots.gym_config import GymConfig
 
     given = parse_words(CheckEnvArguments, "check-env", words)
-    report_environment(read_environment(given.file))
+    config = read_environment(given.file)
+    if not isinstance(config, GymConfig):
+        msg = f"check-env {given.file}: it is of a real arm; look at it with `hildaft check-robot {given.file}`"
+        raise HilDaftError(msg)
+    report_environment(config)
     return 0
 
 

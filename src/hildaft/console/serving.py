@@ -8,16 +8,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-import uvicorn
+from typing import TYPE_CHECKING, Final
 
 from hildaft.console import messages
 from hildaft.console.charts import Charts
 from hildaft.console.ears import Ears
-from hildaft.console.server import ConsoleServer
 from hildaft.console.station import Stations
 from hildaft.types import HilDaftError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 5.0
@@ -79,8 +79,16 @@ def serve(
     """Runs the console in a thread of its own and yields its address, token included; ends it afterwards.
 
     Raises:
-        HilDaftError: the interface or port cannot be used.
+        HilDaftError: the interface or port cannot be used, or the extra `console` is not installed.
     """
+    try:
+        # A run without a console needs no web server, and imports this module all the same.
+        import uvicorn
+
+        from hildaft.console.server import ConsoleServer
+    except ImportError as error:
+        msg = f"console: {error.name} is not installed; pip install 'hildaft[console]'"
+        raise HilDaftError(msg) from error
     token = token or secrets.token_urlsafe(24)
     listener = _listen(config)
     port = int(listener.getsockname()[1])
@@ -145,7 +153,7 @@ def _listen(config: ServingConfig) -> socket.socket:
     return listener
 
 
-def _await_start(server: uvicorn.Server, thread: threading.Thread, config: ServingConfig) -> None:
+def _await_start(server: "uvicorn.Server", thread: threading.Thread, config: ServingConfig) -> None:
     waited = threading.Event()
     for _ in range(int(_START_SECONDS / 0.02)):
         if server.started:

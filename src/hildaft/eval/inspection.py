@@ -32,7 +32,7 @@ class EpisodeView:
     """None where the dataset does not tell."""
     actions: Float32[np.ndarray, "t n"]
     interventions: int
-    frames: tuple[UInt8[np.ndarray, "h w 3"], ...]
+    frames: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
     """First and last image of each camera, for the first few episodes only."""
 
 

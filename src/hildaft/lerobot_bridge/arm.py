@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from hildaft.lerobot_bridge.config import LeRobotConfig
-from hildaft.lerobot_bridge.library import Arm, make_arm, theirs
+from hildaft.lerobot_bridge.library import Arm, theirs
 from hildaft.lerobot_bridge.motion import motion_of
 from hildaft.robots.cameras import square_view
 from hildaft.robots.guard import Bounds, PoseGuard, RobotError
 from hildaft.robots.pose import Pose
+from hildaft.robots.workspace import Workspace
 from hildaft.types import (
     ACTION_DIM,
     CONTROL_HZ,
@@ -200,6 +201,10 @@ class LeRobotRobot:
         """Where the end effector is, base frame; raises RobotError."""
         return self._motion.pose(self._values(self._read())).position_m
 
+    def look(self) -> Observation:
+        """The observation of the state as it is; raises RobotError."""
+        return self._observe(self._read())
+
     def take_over(self) -> None:
         """Connects where needed, and makes the measured pose the commanded one; raises RobotError."""
         if not self._connected:
@@ -209,6 +214,10 @@ class LeRobotRobot:
         self._sent = {**values, **self.config.fixed}
         self._guard.commanded = self._guard.measured
 
+    def widen(self, workspace: Workspace) -> None:
+        """Puts another box in the place of the one that is still to be measured."""
+        self._guard.widen(workspace)
+
     def nudge(self, move_m: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:
         """One step of a person who jogs the arm; the position it then has. Raises RobotError."""
         assert self._guard.commanded is not None
@@ -216,6 +225,14 @@ class LeRobotRobot:
         self._send_pose(self._guard.leashed(self._guard.commanded.moved(move_m, np.zeros(3))))
         self._sleep(1.0 / CONTROL_HZ)
         return self._measure(check_jump=True).position_m
+
+    def dry_run(self) -> None:
+        """Asks for one step from where the arm is, and for closed jaws."""
+        self.take_over()
+        self._closed = True
+        ahead = np.array([self.config.action_scale.translation_m, 0.0, 0.0])
+        assert self._guard.measured is not None
+        self._send_pose(self._guard.leashed(self._guard.measured.moved(ahead, np.zeros(3))))
 
     # Moving.
 
@@ -253,7 +270,7 @@ class LeRobotRobot:
         self._guard.commanded = self._motion.pose(self._sent)
 
     def _leaves(self, pose: Pose) -> float:
-        box = self.config.workspace
+        box = self._guard.bounds.workspace
         inside = np.clip(pose.position_m, box.low_m, box.high_m)
         return float(np.linalg.norm(pose.position_m - inside))
 
@@ -332,8 +349,3 @@ def _number(name: str, values: Mapping[str, Any], key: str, otherwise: float | N
         msg = f"robot {name}: {key!r} is {value!r}, a finite number is needed; {_CURE}"
         raise RobotError(msg)
     return number
-
-
-def open_lerobot(config: LeRobotConfig) -> LeRobotRobot:
-    """The arm of a config, through LeRobot, not yet connected; raises HilDaftError."""
-    return LeRobotRobot(config, make_arm(config.arm))

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from hildaft.robots.real_arm import ArmTask, BaseAxis
 from hildaft.robots.workspace import Workspace
 from hildaft.types import ActionScale, HilDaftError
 
@@ -103,14 +104,6 @@ class CameraKey:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmTask:
-    """One task of a real arm."""
-
-    instruction: str
-    """l_task, in words: what the backbone is told."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class LeRobotConfig:
     """One LeRobot arm."""
 
@@ -148,6 +141,8 @@ class LeRobotConfig:
     """A measured turn of more than this within one step is a fault."""
     step_limit: int = 50
     """Control steps of an episode (Sec. V-A)."""
+    forward_left_up: tuple[BaseAxis, BaseAxis, BaseAxis] = ("+x", "+y", "+z")
+    """Base axes that are forward, left and up for a person in front of the robot."""
 
     def __post_init__(self) -> None:
         if (self.pose_keys is None) == (self.joint_keys is None):
@@ -249,3 +244,11 @@ class TeleoperatorConfig:
         if not 5.0 <= self.poll_hz <= 500.0:
             msg = f"teleoperator poll_hz={self.poll_hz}: 5 to 500 is allowed"
             raise HilDaftError(msg)
+
+    def beside(self, folder: Path) -> "TeleoperatorConfig":
+        """The same with the URDF's place resolved against a folder."""
+        if self.leader is None:
+            return self
+        keys = self.leader.joint_keys
+        resolved = replace(keys, urdf=str((folder / keys.urdf).resolve()))
+        return replace(self, leader=replace(self.leader, joint_keys=resolved))

@@ -4,8 +4,9 @@ import contextlib
 import importlib
 import pkgutil
 from collections.abc import Generator, Mapping
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, final, runtime_checkable
 
+from hildaft.robots.real_arm import Sink
 from hildaft.types import HilDaftError
 
 
@@ -60,6 +61,47 @@ class Teleoperator(Protocol):
     def disconnect(self) -> None:
         """Lets the device go."""
         ...
+
+
+@final
+class DryArm:
+    """Implements `Arm` over another one: reads it, and describes what would have been sent."""
+
+    def __init__(self, arm: Arm, sink: Sink) -> None:
+        self._arm, self._sink = arm, sink
+
+    @property
+    def observation_features(self) -> Mapping[str, Any]:
+        """The arm's."""
+        return self._arm.observation_features
+
+    @property
+    def action_features(self) -> Mapping[str, Any]:
+        """The arm's."""
+        return self._arm.action_features
+
+    @property
+    def is_calibrated(self) -> bool:
+        """The arm's."""
+        return getattr(self._arm, "is_calibrated", True)
+
+    def connect(self, calibrate: bool = True) -> None:
+        """Connects: what is read decides what would be sent."""
+        self._arm.connect(calibrate=calibrate)
+
+    def get_observation(self) -> Mapping[str, Any]:
+        """The arm's."""
+        return self._arm.get_observation()
+
+    def send_action(self, action: dict[str, Any]) -> Mapping[str, Any]:
+        """Describes it."""
+        values = ", ".join(f"{key}={value:.3f}" for key, value in action.items())
+        self._sink(f"send_action {values}")
+        return action
+
+    def disconnect(self) -> None:
+        """Lets the arm go."""
+        self._arm.disconnect()
 
 
 def make_arm(options: Mapping[str, Any]) -> Arm:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 import numpy as np
@@ -56,6 +56,10 @@ class PoseGuard:
         """The newest pose read, None before the first."""
         self.commanded: Pose | None = None
         """The last pose sent, None before the first."""
+
+    def widen(self, workspace: Workspace) -> None:
+        """Puts another box in the place of the one that is still to be measured."""
+        self.bounds = replace(self.bounds, workspace=workspace)
 
     def accept(self, pose: Pose, *, check_jump: bool) -> Pose:
         """Takes over a measured pose; raises RobotError where it jumped."""

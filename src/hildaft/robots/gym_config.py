@@ -113,7 +113,8 @@ class GymTask:
     instruction: str
     """l_task, in words."""
     env_id: str
-    """As for `gymnasium.make`; `package:Name-v1` imports the package first."""
+    """As for `gymnasium.make`; `package:Name-v1` imports the package first, `file.py:Name-v1` the file, which is
+    looked for beside the YAML file."""
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     """Passed to `gymnasium.make`."""
     reset_options: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -124,6 +125,8 @@ class GymTask:
 class GymConfig:
     """A Gymnasium environment in the bolt bench's place."""
 
+    kind: Literal["gymnasium"] = "gymnasium"
+    """Says which kind of file this is."""
     name: str
     """Identity of the robot, recorded with every episode."""
     tasks: dict[str, GymTask]
@@ -139,7 +142,7 @@ class GymConfig:
     jaws: GymJaws | None = None
     """Where the jaw opening is read; none: the policy sees the commanded state only."""
     ee_position: GymVector | None = None
-    """Measured end-effector position (m, base axes); only the check at the start reads it."""
+    """Measured end-effector position (x, y and, where there is one, z; m, base axes); only the check reads it."""
     step_limit: int = 50
     """Control steps of an episode (Sec. V-A)."""
     repeat: int = 1

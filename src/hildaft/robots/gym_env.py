@@ -1,7 +1,10 @@
 """Any Gymnasium environment behind the project's `Robot` protocol, by a typed config."""
 
 import contextlib
+import importlib.util
+import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, Final, cast, final
 
 import gymnasium
@@ -143,7 +146,7 @@ class GymRobot:
         wanted = np.array(values, dtype=np.float64)
         return np.clip(wanted, space.low, space.high).astype(np.float32)
 
-    def ee_position_m(self) -> Float64[np.ndarray, "3"] | None:
+    def ee_position_m(self) -> Float64[np.ndarray, " n"] | None:
         """Measured end-effector position, where the config says how to read it."""
         source = self.config.ee_position
         return None if source is None else _entries(self.raw_observation, source)
@@ -203,12 +206,12 @@ def make_env(config: GymConfig, task: str) -> Env:
     if any(camera.source == "render" for camera in config.cameras.values()):
         kwargs.setdefault("render_mode", "rgb_array")
     try:
-        env: Env = gymnasium.make(chosen.env_id, **kwargs)
+        env: Env = gymnasium.make(_registered(chosen.env_id), **kwargs)
     except Exception as error:  # an environment's constructor may raise anything
         reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
         msg = (
             f"environment.tasks.{task}.env_id={chosen.env_id!r}: cannot be made ({reason});"
-            " is its package installed in a version that fits?"
+            " is its package installed in a version that fits? A file of your own is named as file.py:NAME"
         )
         raise HilDaftError(msg) from error
     space = env.action_space
@@ -220,6 +223,22 @@ def make_env(config: GymConfig, task: str) -> Env:
         )
         raise HilDaftError(msg)
     return env
+
+
+def _registered(env_id: str) -> str:
+    """Loads the file of `file.py:Name-v0`, which registers the environment; the id that gymnasium then knows."""
+    place, _, name = env_id.rpartition(":")
+    if not place.endswith(".py"):
+        return env_id
+    module_name = f"hildaft_env_{Path(place).stem}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, place)
+        if spec is None or spec.loader is None or not Path(place).is_file():
+            raise FileNotFoundError(place)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        spec.loader.exec_module(module)
+    return name
 
 
 def _entries(observation: object, source: GymVector) -> Float64[np.ndarray, " n"]:

@@ -18,10 +18,12 @@ from jaxtyping import Float64
 from hildaft.robots.cameras import Camera, CameraConfig, square_view
 from hildaft.robots.guard import Bounds, PoseGuard, RobotError
 from hildaft.robots.pose import Pose, QuaternionOrder, from_euler, turn_between
+from hildaft.robots.real_arm import ArmTask, BaseAxis
 from hildaft.robots.serl_client import SerlClient, ServerState
 from hildaft.robots.workspace import Workspace
 from hildaft.types import (
     ACTION_DIM,
+    CONTROL_HZ,
     Action,
     ActionScale,
     HilDaftError,
@@ -61,8 +63,12 @@ PRECISE: Final[dict[str, float]] = {
 class SerlConfig:
     """One arm behind a SERL server."""
 
+    kind: Literal["serl"]
+    """Says which kind of file this is."""
     name: str
     """Identity recorded with every episode."""
+    tasks: dict[str, ArmTask] = field(default_factory=dict[str, ArmTask])
+    """What the arm is trained on, by name; not needed for `check-robot` and `calibrate`."""
     url: str = "http://127.0.0.1:5000"
     """Of the robot server."""
     workspace: Workspace
@@ -91,6 +97,8 @@ class SerlConfig:
     """For each request of the control loop."""
     step_limit: int = 50
     """Control steps of an episode (Sec. V-A)."""
+    forward_left_up: tuple[BaseAxis, BaseAxis, BaseAxis] = ("+x", "+y", "+z")
+    """Base axes that are forward, left and up for a person in front of the robot."""
     clear_errors_at_reset: bool = False
     """Send /clearerr at the start of a reset, arm at rest; off: a person clears a reflex stop, having looked."""
     compliant: dict[str, float] = field(default_factory=lambda: dict(COMPLIANT))
@@ -295,11 +303,34 @@ class SerlRobot:
         """Where the end effector is, base frame; raises RobotError."""
         return Pose.from_wire(self._state().pose, self.config.quaternion).position_m
 
-    def dry_run(self) -> None:
-        """Asks for one step from where the arm is; with a client that only prints, nothing moves."""
+    def look(self) -> Observation:
+        """The observation of the state as it is; raises RobotError."""
+        return self._observe(self._state())
+
+    def take_over(self) -> None:
+        """Connects where needed, and makes the measured pose the commanded one; raises RobotError."""
+        if self._guard.measured is None:
+            self.connect()
         here = self._look(check_jump=False)
         self._client.update_parameters(self.config.compliant)
         self._send(here)
+
+    def widen(self, workspace: Workspace) -> None:
+        """Puts another box in the place of the one that is still to be measured."""
+        self._guard.widen(workspace)
+
+    def nudge(self, move_m: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:
+        """One step of a person who jogs the arm; the position it then has. Raises RobotError."""
+        assert self._guard.commanded is not None
+        self._guard.wait_turn()
+        self._send(self._guard.leashed(self._guard.commanded.moved(move_m, np.zeros(3))))
+        self._sleep(1.0 / CONTROL_HZ)
+        return self._look(check_jump=True).position_m
+
+    def dry_run(self) -> None:
+        """Asks for one step from where the arm is; with a client that only prints, nothing moves."""
+        self.take_over()
+        here = self._look(check_jump=False)
         ahead = np.array([self.config.action_scale.translation_m, 0.0, 0.0])
         self._send(self._guard.leashed(here.moved(ahead, np.zeros(3))))
         self._move_jaws(close=True)

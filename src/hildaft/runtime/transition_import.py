@@ -1,6 +1,6 @@
 """HIL-SERL's and ConRFT's demonstrations, converted by `hildaft convert-pickle`, into our store, row by row."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,13 +105,13 @@ def import_transitions(
     added = present = clipped = steps = 0
     with _open(path) as rows:
         dones, rewards = rows.column("dones"), rows.column("rewards")
-        ends = [*np.flatnonzero(dones > 0.5)]
+        ends = [int(row) for row in np.flatnonzero(dones > 0.5)]
         if not ends or ends[-1] != rows.count - 1:
             # Recording was stopped in the middle of an episode: it counts as one without success.
             ends.append(rows.count - 1)
         begin = 0
         for end in ends:
-            actions, beyond = _actions(rows, mapping, begin, int(end) + 1)
+            actions, beyond = _actions(rows, mapping, begin, end + 1)
             name = fingerprint(mapping.task, actions, np.array([begin]))
             if name in ledger:
                 present += 1
@@ -123,12 +123,12 @@ def import_transitions(
                 clipped += beyond
                 steps += len(episode)
                 on_episode(added)
-            begin = int(end) + 1
+            begin = end + 1
     return ImportResult(episodes=added, skipped=0, present=present, clipped=clipped / max(1, steps))
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[_Rows]:
+def _open(path: Path) -> Generator[_Rows]:
     try:
         with safe_open(str(path), framework="numpy") as file:
             rows = _Rows(path, file)

@@ -108,11 +108,19 @@ class HildaftRobot(Robot):
         return {**state, **self._seen.images}
 
     def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
-        """Executes one step of 0.1 s; returns what was executed, clipped to [-1, 1]."""
-        if self._safe is None:
+        """Executes one step of 0.1 s; returns what was executed, clipped to [-1, 1].
+
+        A missing motion is none, a missing gripper stays. LeRobot's rollout ends by sending observed positions back: an
+        action without any of our keys moves nothing.
+        """
+        if self._safe is None or self._seen is None:
             msg = "robot hildaft: not connected"
             raise HilDaftError(msg)
-        values = np.array([float(action[name]) for name in ACTION_NAMES], dtype=np.float32)
+        if not set(ACTION_NAMES) & set(action):
+            return {}
+        still = dict.fromkeys(ACTION_NAMES, 0.0)
+        still["gripper.pos"] = 1.0 if self._seen.proprio[1] > 0.5 else -1.0
+        values = np.array([float({**still, **action}[name]) for name in ACTION_NAMES], np.float32)
         result = self._safe.step(values)
         self._seen = result.observation
         self._steps += 1
@@ -133,6 +141,7 @@ class HildaftRobot(Robot):
 def _maker(config: HildaftRobotConfig) -> partial[Any]:
     if not config.file:
         return partial(BoltRobot, config.variant)
-    from hildaft.jobs import open_arm
+    from hildaft.arms import open_arm
+    from hildaft.config import read_arm
 
-    return partial(open_arm, Path(config.file))
+    return partial(open_arm, read_arm(Path(config.file)))
