@@ -219,13 +219,14 @@ def open_station(config: RunConfig) -> Station:
             return Station(
                 robot=watched,
                 sight=environment_sight(arm),
-                operator=lambda _: _require_person(arm.name),
+                operator=lambda _: require_person(arm.name),
                 check=lambda: None,
                 close=watched.close,
             )
 
 
-def _require_person(arm: str) -> NoReturn:
+def require_person(arm: str) -> NoReturn:
+    """Says in a HilDaftError that a real arm needs somebody beside it."""
     msg = f"robot {arm}: nobody simulates a person beside a real arm; name the device in your hand with --operator"
     raise HilDaftError(msg)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from hildaft.algo.crew import Crew, Order
+from hildaft.arms import ArmConfig, open_arm
 from hildaft.build import (
     PROPRIO_DIM,
     build_encoders,
@@ -20,6 +21,7 @@ from hildaft.build import (
     build_policy,
     claim_folder,
     plan_of,
+    require_person,
     resolve_config,
 )
 from hildaft.config import RunConfig, config_text, read_config, require_name
@@ -30,6 +32,7 @@ from hildaft.data.episodes import EpisodeStore
 from hildaft.eval.remote_bench import RemoteBench
 from hildaft.judging import judged, queue_of
 from hildaft.robots.bolt_sim.robot import BoltRobot
+from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.judged import JudgeConfig
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.watchdog import WatchedRobot
@@ -47,10 +50,10 @@ from hildaft.runtime.rig import Companion
 from hildaft.runtime.session import scene_seed
 from hildaft.runtime.training_run import TrainingRun
 from hildaft.runtime.worker import Worker, wait_for
-from hildaft.seating import SeatOptions, bench_sight, open_device, seat
+from hildaft.seating import SeatOptions, Sight, bench_sight, environment_sight, open_device, seat
 from hildaft.teleop.device import Device
 from hildaft.teleop.simulated_operator import SimulatedOperator
-from hildaft.types import CONTROL_HZ, ActionScale, Robot
+from hildaft.types import CONTROL_HZ, ActionScale, HilDaftError, Robot
 
 LEAVE_S = 60.0
 """How long a finished learner waits for its workers to deliver what they still have."""
@@ -122,7 +125,7 @@ def _open_intake(
         run=_run_name(folder),
         tasks=config.tasks,
         encoder_hash=encoder_hash,
-        action_scale=ActionScale(),
+        action_scale=config.environment.action_scale if config.environment else ActionScale(),
         widths=widths,
     )
     return Intake(run.store, EpisodeStore(folder / "evaluations" / "episodes"), terms)
@@ -201,6 +204,8 @@ class WorkerOptions:
     spool_bytes: int
     tasks: tuple[str, ...]
     max_weight_age_s: float
+    arm: ArmConfig | None = None
+    """This worker's real arm; the bolt bench where none is given."""
     judge: JudgeConfig | None = None
     """Who says that a task is done; None for what the learner's config says."""
     seating: SeatOptions | None = None
@@ -210,7 +215,7 @@ class WorkerOptions:
 def run_worker(
     options: WorkerOptions, *, say: Callable[[str], None], stop: threading.Event
 ) -> bool:
-    """Runs a bench robot for a learner; False where `stop` was set before the run was finished.
+    """Runs one robot for a learner; False where `stop` was set before the run was finished.
 
     Raises:
         HilDaftError: the learner refuses this worker, or spool, robot or operator fail.
@@ -230,13 +235,13 @@ def run_worker(
             config = replace(config, judge=options.judge)
         for task in options.tasks:
             require_name("tasks", task, config.tasks)
-        return _run_on_bench(options, config, described.run, client, spool, say, stop)
+        return _run_robot(options, config, described.run, client, spool, say, stop)
     finally:
         spool.close()
         client.close()
 
 
-def _run_on_bench(
+def _run_robot(
     options: WorkerOptions,
     config: RunConfig,
     run: str,
@@ -246,14 +251,17 @@ def _run_on_bench(
     stop: threading.Event,
 ) -> bool:
     tasks = options.tasks or config.tasks
+    seating, arm = options.seating, _arm_of(options, config)
     encoders = build_encoders(config)
     policy = build_policy(config, encoders)
-    seating = options.seating
+    sight = None if arm is None else environment_sight(arm)
+    make = partial(BoltRobot, options.robot) if arm is None else partial(open_arm, arm)
     with contextlib.ExitStack() as stack:
         device = None if seating is None else stack.enter_context(open_device(seating))
         # In a process of its own: held within 200 ms, whatever becomes of this one.
-        bench = stack.enter_context(WatchedRobot(partial(BoltRobot, options.robot)))
-        robot, companion, station = _accompany(bench, config, seating, device, stop)
+        bench = stack.enter_context(WatchedRobot(make))
+        sight = sight or bench_sight(bench)
+        robot, companion, station = _accompany(bench, sight, config, seating, device, stop)
         person = None if station is None else station.operator
         robot = judged(robot, config, encoders, person)
         charts = Charts()
@@ -269,7 +277,7 @@ def _run_on_bench(
             companion,
             spool,
             tasks,
-            Pacing(CONTROL_HZ if config.real_time or seating is not None else None),
+            Pacing(CONTROL_HZ if config.real_time or seating is not None or arm else None),
             local_seed=lambda index: scene_seed(config.seed, "online", own, index),
             say=say,
             stop=stop,
@@ -290,8 +298,24 @@ def _run_on_bench(
             return worker.run(link)
 
 
+def _arm_of(options: WorkerOptions, config: RunConfig) -> ArmConfig | None:
+    """The real arm of this worker; None on the bolt bench. Raises HilDaftError where it cannot be driven here."""
+    arm, environment = options.arm, config.environment
+    if isinstance(environment, GymConfig):
+        msg = f"environment {environment.name}: workers run the bolt bench or a real arm; train it with `hildaft train`"
+        raise HilDaftError(msg)
+    if environment is not None and arm is None:
+        # An arm's bounds are never taken from the network.
+        msg = f"the learner trains {environment.name}: name this robot's own file with --env"
+        raise HilDaftError(msg)
+    if arm is not None and (options.seating is None or not options.seating.has_person):
+        require_person(arm.name)
+    return arm
+
+
 def _accompany(
     bench: WatchedRobot,
+    sight: Sight,
     config: RunConfig,
     seating: SeatOptions | None,
     device: Device | None,
@@ -307,9 +331,7 @@ def _accompany(
     if seating is None:
         assert simulated is not None
         return robot, Companion.simulated(simulated), None
-    seated = seat(
-        bench, bench_sight(bench), "policy", seating, stop, helper=simulated, device=device
-    )
+    seated = seat(bench, sight, "policy", seating, stop, helper=simulated, device=device)
     person = seated.station.operator
     companion = Companion(
         operator=person,

@@ -9,11 +9,12 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from hildaft.config import INSTRUCTIONS
+from hildaft.config import INSTRUCTIONS, Environment, read_yaml
 from hildaft.console.feed import Feed, Guide, Looks, WatchedRobot, guide_from
 from hildaft.console.serving import ServingConfig
 from hildaft.console.station import Mode, Station
-from hildaft.robots.gym_config import GymConfig
+from hildaft.lerobot_bridge.config import TeleoperatorConfig
+from hildaft.lerobot_bridge.teleoperator import open_teleoperator
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.watchdog import SceneRobot
 from hildaft.teleop.browser import BrowserOperator, SeatConfig
@@ -32,7 +33,7 @@ OPERATOR_FRAMES: Final = {
 
 _REACH_M: Final = 0.01
 
-OperatorName: TypeAlias = Literal["simulated", "browser", "spacemouse", "gamepad"]
+OperatorName: TypeAlias = Literal["simulated", "browser", "spacemouse", "gamepad", "lerobot"]
 """Who demonstrates and corrects: nobody but the simulation, or a person: on the page, or on the page and by a device
 at the robot's machine."""
 
@@ -45,6 +46,8 @@ class SeatOptions:
     """Who demonstrates and corrects. A person's seat is the page in the browser, whatever is in their hand."""
     gamepad: Path = Path("/dev/input/js0")
     """The pad of --operator gamepad."""
+    teleoperator: Path = Path("teleoperator.yaml")
+    """The file of --operator lerobot: any teleoperator of LeRobot's, such as examples/robots/leader.yaml."""
     serving: ServingConfig = field(default_factory=ServingConfig)
     """Where the console listens."""
     seat: SeatConfig = field(default_factory=SeatConfig)
@@ -73,6 +76,10 @@ def open_device(options: SeatOptions) -> Generator[Device | None]:
             device: Device = SpaceMouse()
         case "gamepad":
             device = Gamepad(options.gamepad)
+        case "lerobot":
+            advice = "examples/robots/leader.yaml and examples/robots/pad.yaml are two to copy"
+            given = read_yaml(TeleoperatorConfig, options.teleoperator, advice)
+            device = open_teleoperator(given.beside(options.teleoperator.parent))
     try:
         yield device
     finally:
@@ -101,8 +108,8 @@ def bench_sight(robot: SceneRobot) -> Sight:
     return Sight(frame=OPERATOR_FRAMES[robot.name], instructions=INSTRUCTIONS, guides=guides)
 
 
-def environment_sight(config: GymConfig) -> Sight:
-    """A Gymnasium environment.
+def environment_sight(config: Environment) -> Sight:
+    """A Gymnasium environment, or a real arm.
 
     Raises:
         HilDaftError: its directions are mirrored or no axes.

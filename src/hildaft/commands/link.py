@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hildaft.commands.parse import parse_words
+from hildaft.commands.parse import environment_file, parse_words
 from hildaft.commands.signals import stop_on_signals
 from hildaft.types import HilDaftError
 
@@ -21,11 +21,13 @@ _ADDRESS = "127.0.0.1:50551"
 
 def learner(words: Sequence[str]) -> int:
     """`hildaft learner [PRESET] --out RUN [--listen HOST:PORT] [--resume] [overrides]`, also under torchrun."""
-    from hildaft.config import PRESETS, RunConfig, require_name
+    from hildaft.config import PRESETS, RunConfig, require_name, with_environment
 
     preset = words[0] if words and not words[0].startswith("-") else "hildaft"
     require_name("preset", preset, tuple(PRESETS))
     rest = words[1:] if words and not words[0].startswith("-") else words
+    file = environment_file(rest)
+    start = PRESETS[preset] if file is None else with_environment(PRESETS[preset], file)
 
     @dataclass(frozen=True)
     class LearnerArguments:
@@ -40,14 +42,14 @@ def learner(words: Sequence[str]) -> int:
         """Folder with ca.crt, learner.crt and learner.key, made by `hildaft certs learner`."""
         resume: bool = False
         """Go on with the run in --out, with the config it was started with."""
+        env: Path | None = None
+        """YAML file of a real arm in the bolt bench's place: its tasks and action scale; each worker has its own."""
 
     from hildaft.algo.crew import Crew
     from hildaft.build_remote import follow_learner, open_learner
     from hildaft.runtime.link.credentials import ServerTls, read_tls
 
-    given = parse_words(
-        LearnerArguments, f"learner {preset}", rest, LearnerArguments(PRESETS[preset])
-    )
+    given = parse_words(LearnerArguments, f"learner {preset}", rest, LearnerArguments(start))
     tls = ServerTls(*read_tls(given.certs, "learner")) if given.certs else None
     stop = stop_on_signals()
     with Crew.from_environment() as crew:
@@ -86,8 +88,10 @@ def worker(words: Sequence[str]) -> int:
 
     @dataclass(frozen=True)
     class WorkerArguments:
-        """Run one robot of the bolt bench for a learner, with the simulated operator or a person beside it."""
+        """Run one robot for a learner: of the bolt bench with a simulated operator, or with a person beside it."""
 
+        env: Path | None = None
+        """YAML file of this worker's own real arm, with a person beside it (--operator)."""
         robot: Literal["A", "B"] = "A"
         """Variant of the bolt bench."""
         learner: str = _ADDRESS
@@ -109,18 +113,18 @@ def worker(words: Sequence[str]) -> int:
         judge: JudgeConfig = field(default_factory=JudgeConfig)
         """Who says that a task is done here; as the learner's config says where nothing is given."""
         console: bool = False
-        """Open the operator's seat in the browser; the robot then goes by the clock. A person as operator opens it
-        too."""
+        """Open the operator's seat in the browser, as a person as operator does; the robot goes by the clock."""
         seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
 
     from hildaft.build_remote import WorkerOptions, run_worker
+    from hildaft.config import read_arm
     from hildaft.runtime.link.credentials import ClientTls, read_tls, read_token
 
     given = parse_words(WorkerArguments, "worker", words)
     name = given.name or f"{socket.gethostname().partition('.')[0]}-{given.robot}"
-    _require_positive("spool-gib", given.spool_gib)
-    _require_positive("max-weight-age", given.max_weight_age)
+    _require_positive(spool_gib=given.spool_gib, max_weight_age=given.max_weight_age)
     options = WorkerOptions(
+        arm=None if given.env is None else read_arm(given.env),
         robot=given.robot,
         learner=given.learner,
         name=name,
@@ -143,10 +147,11 @@ def _say_as(name: str, line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
 
 
-def _require_positive(option: str, value: float) -> None:
-    if not 0 < value < 1e9:
-        msg = f"--{option} {value}: a positive number is allowed"
-        raise HilDaftError(msg)
+def _require_positive(**options: float) -> None:
+    for name, value in options.items():
+        if not 0 < value < 1e9:
+            msg = f"--{name.replace('_', '-')} {value}: a positive number is allowed"
+            raise HilDaftError(msg)
 
 
 def status(words: Sequence[str]) -> int:

@@ -42,15 +42,20 @@ RESET_S: Final = 120.0
 
 
 @runtime_checkable
-class SceneRobot(Robot, Protocol):
+class LookingRobot(Robot, Protocol):
+    """A robot that can be looked at without a step."""
+
+    def look(self) -> Observation:
+        """The observation of the state as it is."""
+        ...
+
+
+@runtime_checkable
+class SceneRobot(LookingRobot, Protocol):
     """A simulated robot, which knows the true state of its scene."""
 
     def scene_state(self) -> SceneState:
         """The true state, for the simulated operator."""
-        ...
-
-    def look(self) -> Observation:
-        """The observation of the state as it is, without a step."""
         ...
 
     def project(
@@ -134,7 +139,7 @@ class WatchedRobot:
         return SceneState(**state)
 
     def look(self) -> Observation:
-        """The observation of a simulated scene, without a step."""
+        """The observation of the state as it is, without a step."""
         return _observation(self._ask("look", ANSWER_S)[1])
 
     def project(
@@ -315,7 +320,7 @@ def _execute(
             arrays = {name: v for name, v in whole.items() if isinstance(v, np.ndarray)}
             return {n: v for n, v in whole.items() if n not in arrays}, arrays
         case "look":
-            assert isinstance(robot, SceneRobot)
+            assert isinstance(robot, LookingRobot)
             return {}, _arrays(robot.look())
         case "project":
             assert isinstance(robot, SceneRobot)
