@@ -1,20 +1,14 @@
 """From a config to the objects it names: the only place that chooses."""
 
 import contextlib
-import os
-import platform
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
-
-import torch
 
 from hildaft.algo.actors import Actors
 from hildaft.algo.crew import Crew
@@ -34,7 +28,7 @@ from hildaft.console.serving import serve
 from hildaft.console.station import Station as Seat
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.local_bench import BenchView, LocalBench
-from hildaft.eval.run_data import write_provenance
+from hildaft.eval.provenance import record_provenance
 from hildaft.judging import judged, queue_of
 from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.backbone import FrozenEncoders, content_hash
@@ -313,7 +307,7 @@ def claim_folder(config: RunConfig, folder: Path, fill: Callable[[], None] = lam
         folder.mkdir(parents=True)
         fill()
         write_config(config, folder / "config.yaml")
-        _record_provenance(folder)
+        record_provenance(folder)
     except OSError as error:
         msg = f"run folder {folder}: {error.strerror or error}; name a folder that can be written with --out"
         raise HilDaftError(msg) from error
@@ -322,24 +316,6 @@ def claim_folder(config: RunConfig, folder: Path, fill: Callable[[], None] = lam
         with contextlib.suppress(OSError):
             folder.rmdir()
         raise
-
-
-def _record_provenance(folder: Path) -> None:
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    write_provenance(
-        folder,
-        command=["hildaft", *sys.argv[1:]],
-        commit=git.stdout.strip() or "not a checkout",
-        date=datetime.now(timezone.utc).date().isoformat(),
-        machine=f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()},"
-        f" torch {torch.__version__}",
-    )
 
 
 def build_encoders(config: RunConfig) -> FrozenEncoders:

@@ -18,6 +18,7 @@ from hildaft.types import HilDaftError
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.applications import Starlette
 
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 5.0
@@ -102,8 +103,28 @@ def serve(
         secure=config.tls_cert is not None,
         ears=ears,
     )
+    settings = _settings(console.app, config, listener)
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(
+        target=server.run, kwargs={"sockets": [listener]}, name="console", daemon=True
+    )
+    thread.start()
+    try:
+        _await_start(server, thread, config)
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        yield f"{scheme}://{host}:{port}/?token={token}"
+    finally:
+        server.should_exit = True
+        thread.join(_END_SECONDS)
+        listener.close()
+        ears.close()
+
+
+def _settings(app: "Starlette", config: ServingConfig, listener: socket.socket) -> "uvicorn.Config":
+    import uvicorn
+
     settings = uvicorn.Config(
-        console.app,
+        app,
         log_level="warning",
         ws="websockets-sansio",
         ws_max_size=2 * messages.MAX_BYTES,
@@ -121,20 +142,7 @@ def serve(
         given = f"tls-cert={config.tls_cert}, tls-key={config.tls_key}"
         msg = f"console {given}: {error}; name a TLS certificate and its key"
         raise HilDaftError(msg) from error
-    server = uvicorn.Server(settings)
-    thread = threading.Thread(
-        target=server.run, kwargs={"sockets": [listener]}, name="console", daemon=True
-    )
-    thread.start()
-    try:
-        _await_start(server, thread, config)
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        yield f"{scheme}://{host}:{port}/?token={token}"
-    finally:
-        server.should_exit = True
-        thread.join(_END_SECONDS)
-        listener.close()
-        ears.close()
+    return settings
 
 
 def _listen(config: ServingConfig) -> socket.socket:
