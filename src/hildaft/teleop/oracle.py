@@ -117,7 +117,7 @@ def _upright(state: SceneState) -> _Wish:
     # Slack once the jaws are open, so that a bolt just let go is not seized again.
     slack = 1.0 if gripped else 1.4
     standing = lean < 0.12 * slack and float(state.bolt_position_m[2]) - floor < 0.004 * slack
-    if standing and off_m < 0.008 * slack:
+    if standing and off_m < 0.005 * slack:
         retreat = np.zeros(3) if state.bolt_held else -0.010 * state.ee_rotation[:, 2]
         return _Wish(retreat, np.zeros(3), close=False)
     if not gripped:

@@ -91,6 +91,8 @@ class Offscreen:
         # MjrContext frees its GL objects in whatever context is current then: an environment dropped without
         # `close` would free another one's.
         self._release = weakref.finalize(self, _free, self._context, self._render)
+        # At the end of the process the display may be gone first; the driver frees everything then.
+        self._release.atexit = False
         mujoco.mjr_setBuffer(int(mujoco.mjtFramebuffer.mjFB_OFFSCREEN), self._render)
         for flag in (
             mujoco.mjtRndFlag.mjRND_SHADOW,
