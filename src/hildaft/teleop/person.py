@@ -27,7 +27,7 @@ TalkMode: TypeAlias = Literal["none", "right", "random", "opposite"]
 _TALK_SHARE: Final = 0.3
 """A direction is named when it is at least this share of the largest."""
 _STRAY_STEPS: Final = 3
-_STRAY_SHARE: Final = 0.6
+_STRAY_SHARE: Final = 0.4
 _STRAY_M: Final = 0.0015
 """The person speaks when over these steps the end effector came to lie further than this, plus this share of
 the way it should have gone, from where it should be."""
