@@ -21,7 +21,7 @@ from hildaft.runtime.link.intake import Intake, Terms
 from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.server import LinkServer, Progress, WeightShelf
 from hildaft.runtime.link.spool import Spool
-from hildaft.runtime.worker import Worker, wait_for
+from hildaft.runtime.worker import Companion, Worker, wait_for
 from hildaft.types import (
     NULL_COMMAND,
     ActionScale,
@@ -201,7 +201,7 @@ def run_worker(folder: Path, port: int, hz: float, keep_free_mib: int) -> int:
     worker = Worker(
         CountingRobot(folder, boot, (3, 12)),
         NumberPolicy(),
-        SilentOperator(),
+        Companion.simulated(SilentOperator()),
         spool,
         TASKS,
         pacing,

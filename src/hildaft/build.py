@@ -30,9 +30,12 @@ from hildaft.config import (
 )
 from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
+from hildaft.console.station import Station as Seat
+from hildaft.data.episodes import EpisodeStore
 from hildaft.data.replay import Dims, Replay
 from hildaft.eval.local_bench import BenchView, LocalBench
 from hildaft.eval.run_data import write_provenance
+from hildaft.judging import judged, queue_of
 from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.backbone import FrozenEncoders, content_hash
 from hildaft.models.selection import embed_commands, load_backbone, load_image_encoder
@@ -45,8 +48,16 @@ from hildaft.robots.serl_http import SerlConfig
 from hildaft.robots.watchdog import WatchedRobot
 from hildaft.runtime.demonstrations import take_demonstrations
 from hildaft.runtime.progress import ProgressView
+from hildaft.runtime.recorded import RecordedDemonstrations
 from hildaft.runtime.session import Plan, Session
-from hildaft.seating import ConsoleOptions, seat
+from hildaft.seating import (
+    SeatOptions,
+    Sight,
+    bench_sight,
+    environment_sight,
+    open_device,
+    seat,
+)
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.law import load_law
 from hildaft.teleop.scripted_operator import ScriptedOperator
@@ -65,19 +76,21 @@ def open_run(
     *,
     resume: bool,
     stop: threading.Event,
-    console: ConsoleOptions | None = None,
+    seating: SeatOptions | None = None,
     demonstrations: Path | None = None,
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
-    With `console` a person may sit beside the robot: the run then goes by the clock, and the simulated operator
-    stands in while no hand is on the robot. With `demonstrations` a new run starts from those of another run.
+    With `seating` a person may sit beside the robot: the run then goes by the clock. They demonstrate and correct
+    themselves, or the simulated operator does and stands in while no hand is on the robot. With `demonstrations` a new
+    run starts from those of another run.
 
     Raises:
-        HilDaftError: the demonstrations do not fit, the folder exists and `resume` was not asked for, or the reverse.
+        HilDaftError: the folder exists and `resume` was not asked for, or the reverse; the demonstrations do not fit;
+            the person's device is missing.
     """
     config = resolve_config(config, folder, resume=resume)
-    if console is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):
+    if seating is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):
         config = replace(config, real_time=True)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
@@ -85,49 +98,55 @@ def open_run(
     try:
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
-        if not resume:
-            robot = station.robot.name
-            fill = _demonstrations_from(demonstrations, config, folder, robot, encoders.hash)
-            claim_folder(config, folder, fill)
         with contextlib.ExitStack() as stack:
+            by_hand = seating is not None and seating.has_person
+            operator = None if by_hand else _build_operator(config, station)
+            robot, seated = SafeRobot(station.robot), None
+            if seating is not None:
+                device = stack.enter_context(open_device(seating))
+                seated = seat(
+                    station.robot, station.sight, "policy", seating, stop, operator, device
+                )
+            person = None if seated is None else seated.station.operator
+            robot = judged(seated.robot if seated else robot, config, encoders, person)
+            recorded = find_recorded(config, folder, station.robot.name, encoders)
+            queue = queue_of(config, folder, encoders)
+            if not resume:
+                fill = partial(
+                    take_demonstrations,
+                    demonstrations,
+                    folder,
+                    tasks=config.tasks,
+                    wanted=config.training.demonstrations,
+                    robot=station.robot.name,
+                    encoder_hash=encoders.hash,
+                )
+                claim_folder(config, folder, fill)
             terminal = stack.enter_context(ProgressView(config.tasks))
-            operator = _build_operator(config, station)
-            if console is None:
-                robot = SafeRobot(station.robot)
-                bench = _build_bench(config, folder, robot, encoders, operator, terminal)
-                yield Session(folder, plan_of(config), learner, bench, terminal, stop)
-                return
-            seated = seat(_require_bolt_robot(station), "policy", console.seat, stop, operator)
-            charts = Charts()
-            charts.load(folder)
-            view = ConsoleView(terminal, charts)
-            stations = {seated.station.name: seated.station}
-            address = stack.enter_context(serve(stations, charts, console.serving))
-            view.note(f"console: {address}")
-            person = seated.station.operator
-            bench = _build_bench(config, folder, seated.robot, encoders, operator, view, person)
-            yield Session(folder, plan_of(config), learner, bench, view, stop)
+            view: BenchView = terminal
+            if recorded is not None:
+                view.note(recorded.fill(EpisodeStore(folder / "episodes")))
+            if seating is not None and seated is not None:
+                view = _open_console(stack, seated.station, seating, folder, terminal)
+            bench = _build_bench(config, folder, robot, encoders, operator, view, person)
+            yield Session(folder, plan_of(config), learner, bench, view, stop, queue)
     finally:
         station.close()
 
 
-def _demonstrations_from(
-    source: Path | None, config: RunConfig, folder: Path, robot: str, encoder_hash: str
-) -> Callable[[], None]:
-    """What puts the demonstrations of another run into a new folder; nothing where there is no other run."""
-
-    def fill() -> None:
-        if source is not None:
-            take_demonstrations(
-                source,
-                folder,
-                tasks=config.tasks,
-                wanted=config.training.demonstrations,
-                robot=robot,
-                encoder_hash=encoder_hash,
-            )
-
-    return fill
+def _open_console(
+    stack: contextlib.ExitStack,
+    station: Seat,
+    seating: SeatOptions,
+    folder: Path,
+    terminal: ProgressView,
+) -> ConsoleView:
+    charts = Charts()
+    charts.load(folder)
+    view = ConsoleView(terminal, charts)
+    address = stack.enter_context(serve({station.name: station}, charts, seating.serving))
+    view.note(f"console: {address}")
+    return view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,23 +154,23 @@ class Station:
     """A robot, the person beside it, and what opening and closing them takes."""
 
     robot: Robot
+    sight: Sight
+    """What a person in front of it is shown."""
     operator: Callable[[OperatorConfig], SimulatedOperator | ScriptedOperator]
+    """The one who stands in for a person; raises HilDaftError where nobody says how."""
     check: Callable[[], object]
     """Finds out whether it can be used; raises HilDaftError where not."""
     close: Callable[[], None]
 
 
 def open_station(config: RunConfig) -> Station:
-    """The bolt bench, or the Gymnasium environment or real arm of the config.
-
-    Raises:
-        HilDaftError: the environment's operator cannot be loaded.
-    """
+    """The bolt bench, or the environment or real arm of the config; raises HilDaftError where its frame is mirrored."""
     match config.environment:
         case None:
             bolt = BoltRobot(config.robot)
             return Station(
                 robot=bolt,
+                sight=bench_sight(bolt),
                 operator=lambda given: SimulatedOperator(
                     bolt.scene_state, bolt.action_scale, given
                 ),
@@ -160,13 +179,18 @@ def open_station(config: RunConfig) -> Station:
             )
         case GymConfig() as environment:
             gym_robot = GymRobot(environment)
-            law = load_law(environment.operator)
             scale = environment.action_scale
+
+            def build(given: OperatorConfig) -> ScriptedOperator:
+                law = load_law(environment.operator)
+                return ScriptedOperator(
+                    lambda: law(gym_robot.env, gym_robot.raw_observation, scale), scale, given
+                )
+
             return Station(
                 robot=gym_robot,
-                operator=lambda given: ScriptedOperator(
-                    lambda: law(gym_robot.env, gym_robot.raw_observation, scale), scale, given
-                ),
+                sight=environment_sight(environment),
+                operator=build,
                 check=lambda: report_environment(environment),
                 close=gym_robot.close,
             )
@@ -175,14 +199,16 @@ def open_station(config: RunConfig) -> Station:
             watched = WatchedRobot(partial(open_arm, arm))
             return Station(
                 robot=watched,
-                operator=lambda _: _require_person(arm.name),
+                sight=environment_sight(arm),
+                operator=lambda _: require_person(arm.name),
                 check=lambda: None,
                 close=watched.close,
             )
 
 
-def _require_person(arm: str) -> NoReturn:
-    msg = f"robot {arm}: nobody simulates a person beside a real arm; name the device in your hand with --operator"
+def require_person(arm: str) -> NoReturn:
+    """Says in a HilDaftError that a real arm needs somebody beside it."""
+    msg = f"robot {arm}: nobody simulates a person beside a real arm; name who sits there with --operator"
     raise HilDaftError(msg)
 
 
@@ -196,11 +222,22 @@ def report_environment(config: GymConfig) -> None:
             raise HilDaftError(finding.text)
 
 
-def _require_bolt_robot(station: Station) -> BoltRobot:
-    if isinstance(station.robot, BoltRobot):
-        return station.robot
-    msg = "console=True: the bolt bench alone has a seat; leave --console or --env away"
-    raise HilDaftError(msg)
+def find_recorded(
+    config: RunConfig, folder: Path, robot: str | None, encoders: FrozenEncoders
+) -> RecordedDemonstrations | None:
+    """The demonstrations that the run in `folder` still has to take from the config's recordings, if any.
+
+    Raises:
+        HilDaftError: there are too few of them.
+    """
+    wanted = config.training.demonstrations
+    if not config.recorded:
+        return None
+    if (folder / "episodes").is_dir():
+        there = EpisodeStore(folder / "episodes").summaries()
+        if sum(s.source == "demo" for s in there) >= wanted * len(config.tasks):
+            return None
+    return RecordedDemonstrations(Path(config.recorded), config.tasks, wanted, robot, encoders)
 
 
 def _build_operator(config: RunConfig, station: Station) -> SimulatedOperator | ScriptedOperator:
@@ -219,9 +256,9 @@ def _build_bench(
     folder: Path,
     robot: Robot,
     encoders: FrozenEncoders,
-    operator: SimulatedOperator | ScriptedOperator,
+    operator: SimulatedOperator | ScriptedOperator | None,
     view: BenchView,
-    person: BrowserOperator | None = None,
+    person: BrowserOperator | None,
 ) -> LocalBench:
     return LocalBench(
         folder,

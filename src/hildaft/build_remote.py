@@ -1,5 +1,6 @@
 """From a config to a learner that serves workers, and from a learner's config to a worker."""
 
+import contextlib
 import secrets
 import threading
 import time
@@ -10,17 +11,26 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hildaft.arms import ArmConfig, open_arm
 from hildaft.build import (
     PROPRIO_DIM,
     build_encoders,
     build_learner,
     build_policy,
     claim_folder,
+    find_recorded,
     plan_of,
+    require_person,
     resolve_config,
 )
 from hildaft.config import RunConfig, read_config, require_name
+from hildaft.console.charts import Charts
+from hildaft.console.serving import serve
+from hildaft.console.station import Station
+from hildaft.judging import judged, queue_of
 from hildaft.robots.bolt_sim.robot import BoltRobot
+from hildaft.robots.gym_config import GymConfig
+from hildaft.robots.judged import JudgeConfig
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.watchdog import WatchedRobot
 from hildaft.runtime.interaction import Pacing
@@ -34,9 +44,11 @@ from hildaft.runtime.link.spool import Spool
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import scene_seed
 from hildaft.runtime.training_run import TrainingRun
-from hildaft.runtime.worker import Worker, wait_for
+from hildaft.runtime.worker import Companion, Worker, wait_for
+from hildaft.seating import SeatOptions, Sight, bench_sight, environment_sight, open_device, seat
+from hildaft.teleop.device import Device
 from hildaft.teleop.simulated_operator import SimulatedOperator
-from hildaft.types import CONTROL_HZ, ActionScale
+from hildaft.types import CONTROL_HZ, ActionScale, HilDaftError, Robot
 
 LEAVE_S = 60.0
 """How long a finished learner waits for its workers to deliver what they still have."""
@@ -61,16 +73,21 @@ def open_learner(
     config = resolve_config(config, folder, resume=resume)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
+    recorded = find_recorded(config, folder, None, encoders)
+    queue = queue_of(config, folder, encoders)
     if not resume:
         claim_folder(config, folder)
     plan = plan_of(config)
     with ProgressView(config.tasks) as view:
-        run = TrainingRun(folder, learner, view, stop)
+        run = TrainingRun(folder, learner, view, stop, queue)
+        if recorded is not None:
+            view.note(recorded.fill(run.store))
+        environment = config.environment
         terms = Terms(
             run=_run_name(folder),
             tasks=config.tasks,
             encoder_hash=encoders.hash,
-            action_scale=ActionScale(),
+            action_scale=environment.action_scale if environment else ActionScale(),
             widths=(encoders.h_dim, encoders.feature_dim, PROPRIO_DIM),
         )
         intake = Intake(run.store, terms)
@@ -128,12 +145,18 @@ class WorkerOptions:
     spool_bytes: int
     tasks: tuple[str, ...]
     max_weight_age_s: float
+    arm: ArmConfig | None = None
+    """This worker's real arm; the bolt bench where none is given."""
+    judge: JudgeConfig | None = None
+    """Who says that a task is done; None for what the learner's config says."""
+    seating: SeatOptions | None = None
+    """The seat of the person beside the robot; None where nobody sits there."""
 
 
 def run_worker(
     options: WorkerOptions, *, say: Callable[[str], None], stop: threading.Event
 ) -> bool:
-    """Runs a bench robot for a learner; False where `stop` was set before the run was finished.
+    """Runs one robot for a learner; False where `stop` was set before the run was finished.
 
     Raises:
         HilDaftError: the learner refuses this worker, or spool, robot or operator fail.
@@ -149,15 +172,17 @@ def run_worker(
         config_path = spool.folder / "config.yaml"
         config_path.write_text(described.config, encoding="utf-8")
         config = read_config(config_path)
+        if options.judge is not None:
+            config = replace(config, judge=options.judge)
         for task in options.tasks:
             require_name("tasks", task, config.tasks)
-        return _run_on_bench(options, config, described.run, client, spool, say, stop)
+        return _run_robot(options, config, described.run, client, spool, say, stop)
     finally:
         spool.close()
         client.close()
 
 
-def _run_on_bench(
+def _run_robot(
     options: WorkerOptions,
     config: RunConfig,
     run: str,
@@ -167,30 +192,38 @@ def _run_on_bench(
     stop: threading.Event,
 ) -> bool:
     tasks = options.tasks or config.tasks
+    seating, arm = options.seating, _arm_of(options, config)
     encoders = build_encoders(config)
     policy = build_policy(config, encoders)
-    # In a process of its own: held within 200 ms, whatever becomes of this one.
-    with WatchedRobot(partial(BoltRobot, options.robot)) as bench:
-        robot = SafeRobot(bench)
-        talk = "right" if config.method.talk_in_rollouts else "none"
-        operator = SimulatedOperator(
-            bench.scene_state,
-            robot.action_scale,
-            replace(config.operator, tweaks=True, talk=talk),
-        )
+    sight = None if arm is None else environment_sight(arm)
+    make = partial(BoltRobot, options.robot) if arm is None else partial(open_arm, arm)
+    with contextlib.ExitStack() as stack:
+        device = None if seating is None else stack.enter_context(open_device(seating))
+        # In a process of its own: held within 200 ms, whatever becomes of this one.
+        bench = stack.enter_context(WatchedRobot(make))
+        sight = sight or bench_sight(bench)
+        robot, companion, station = _accompany(bench, sight, config, seating, device, stop)
+        person = None if station is None else station.operator
+        robot = judged(robot, config, encoders, person)
+        charts = Charts()
+        if seating is not None and station is not None:
+            stations = {station.name: station}
+            address = stack.enter_context(serve(stations, charts, seating.serving))
+            say(f"console: {address}")
         # Scenes that a worker chooses itself are its own: no other worker meets them.
         own = int.from_bytes(spool.worker.encode()[-4:], "little")
         worker = Worker(
             robot,
             policy,
-            operator,
+            companion,
             spool,
             tasks,
-            Pacing(CONTROL_HZ if config.real_time else None),
+            Pacing(CONTROL_HZ if config.real_time or seating is not None or arm else None),
             local_seed=lambda index: scene_seed(config.seed, "online", own, index),
             say=say,
             stop=stop,
             max_weight_age_s=options.max_weight_age_s,
+            on_episode=charts.take_episode,
         )
         facts = WorkerFacts(
             robot=robot.name,
@@ -204,3 +237,51 @@ def _run_on_bench(
         say(f"{spool.worker} (robot {robot.name}) joined run {run} at {options.learner}")
         with link:
             return worker.run(link)
+
+
+def _arm_of(options: WorkerOptions, config: RunConfig) -> ArmConfig | None:
+    """The real arm of this worker; None on the bolt bench. Raises HilDaftError where it cannot be driven here."""
+    arm, environment = options.arm, config.environment
+    if isinstance(environment, GymConfig):
+        msg = f"environment {environment.name}: workers run the bolt bench or a real arm; train it with `hildaft train`"
+        raise HilDaftError(msg)
+    if environment is not None and arm is None:
+        # An arm's bounds are never taken from the network.
+        msg = f"the learner trains {environment.name}: name this robot's own file with --env"
+        raise HilDaftError(msg)
+    if arm is not None and (options.seating is None or not options.seating.has_person):
+        require_person(arm.name)
+    return arm
+
+
+def _accompany(
+    bench: WatchedRobot,
+    sight: Sight,
+    config: RunConfig,
+    seating: SeatOptions | None,
+    device: Device | None,
+    stop: threading.Event,
+) -> tuple[Robot, Companion, Station | None]:
+    """The robot as the worker steps it, who is beside it, and the seat in front of it, if there is one."""
+    robot = SafeRobot(bench)
+    simulated = None
+    if seating is None or not seating.has_person:
+        talk = "right" if config.method.talk_in_rollouts else "none"
+        given = replace(config.operator, tweaks=True, talk=talk)
+        simulated = SimulatedOperator(bench.scene_state, robot.action_scale, given)
+    if seating is None:
+        assert simulated is not None
+        return robot, Companion.simulated(simulated), None
+    seated = seat(bench, sight, "policy", seating, stop, helper=simulated, device=device)
+    person = seated.station.operator
+    companion = Companion(
+        operator=person,
+        begin_demonstration=person.begin_demonstration,
+        demonstrate=person.demonstrate,
+        keys=person,
+    )
+    if simulated is not None:
+        companion = replace(
+            companion, begin_demonstration=simulated.begin, demonstrate=simulated.demonstrate
+        )
+    return seated.robot, companion, seated.station

@@ -20,6 +20,7 @@ from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.selection import EncoderConfig, check_backbone
 from hildaft.robots.gym_config import GymConfig
+from hildaft.robots.judged import JudgeConfig
 from hildaft.robots.serl_http import SerlConfig
 from hildaft.teleop.simulated_operator import OperatorConfig
 from hildaft.types import HilDaftError
@@ -83,6 +84,10 @@ class RunConfig:
     a source is a folder or a hub name."""
     encoders: EncoderConfig = field(default_factory=EncoderConfig)
     """The encoders beside it."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """Who says that a task is done."""
+    recorded: str = ""
+    """Folder of `hildaft record` or of a run whose demonstrations are taken instead of new ones; none where empty."""
     real_time: bool = False
     """Act at 10 Hz by the clock instead of as fast as the simulator runs."""
     operator: OperatorConfig = field(default_factory=OperatorConfig)

@@ -1,22 +1,29 @@
-"""Seats a person at a robot of the bolt bench: the robot watched, the operator, and what the page needs to know."""
+"""Seats a person at a robot: the robot watched, the operator, the device in their hand, and what the page shows."""
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from hildaft.config import INSTRUCTIONS
-from hildaft.console.feed import Feed, Guide, WatchedRobot, guide_from
+from hildaft.config import INSTRUCTIONS, Environment, read_yaml
+from hildaft.console.feed import Feed, Guide, Looks, WatchedRobot, guide_from
 from hildaft.console.serving import ServingConfig
 from hildaft.console.station import Mode, Station
-from hildaft.robots.bolt_sim.robot import BoltRobot
+from hildaft.lerobot_bridge.config import TeleoperatorConfig
+from hildaft.lerobot_bridge.teleoperator import open_teleoperator
 from hildaft.robots.safety import SafeRobot
+from hildaft.robots.watchdog import SceneRobot
 from hildaft.teleop.browser import BrowserOperator, SeatConfig
+from hildaft.teleop.device import Device, DeviceConfig, DeviceOperator
+from hildaft.teleop.gamepad import Gamepad
 from hildaft.teleop.phrases import parse_phrase
+from hildaft.teleop.spacemouse import SpaceMouse
 from hildaft.teleop.talk import OperatorFrame
-from hildaft.types import Operator
+from hildaft.types import Operator, Robot
 
 OPERATOR_FRAMES: Final = {
     "A": OperatorFrame(forward="+x", left="+y", up="+z"),
@@ -26,13 +33,90 @@ OPERATOR_FRAMES: Final = {
 
 _REACH_M: Final = 0.01
 
+OperatorName: TypeAlias = Literal["simulated", "browser", "spacemouse", "gamepad", "lerobot"]
+"""Who demonstrates and corrects: nobody but the simulation, or a person: on the page, or on the page and by a device
+at the robot's machine."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class ConsoleOptions:
-    """The console of a run, and how its seat behaves."""
+class SeatOptions:
+    """Who sits beside the robot, and what their seat is like."""
 
-    serving: ServingConfig
-    seat: SeatConfig
+    operator: OperatorName = "simulated"
+    """Who demonstrates and corrects. A person's seat is the page in the browser, whatever is in their hand."""
+    gamepad: Path = Path("/dev/input/js0")
+    """The pad of --operator gamepad."""
+    teleoperator: Path = Path("teleoperator.yaml")
+    """The file of --operator lerobot: any teleoperator of LeRobot's, such as examples/robots/leader.yaml."""
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    """Where the console listens."""
+    seat: SeatConfig = field(default_factory=SeatConfig)
+    """How the robot passes between the person and the policy."""
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    """How the deflection of a SpaceMouse or gamepad becomes motion."""
+
+    @property
+    def has_person(self) -> bool:
+        """Whether a person demonstrates and corrects."""
+        return self.operator != "simulated"
+
+
+@contextmanager
+def open_device(options: SeatOptions) -> Generator[Device | None]:
+    """The device in the person's hand, closed at the end; None where the page is all they have.
+
+    Raises:
+        HilDaftError: its driver is missing, it is not plugged in, or may not be opened.
+    """
+    match options.operator:
+        case "simulated" | "browser":
+            yield None
+            return
+        case "spacemouse":
+            device: Device = SpaceMouse()
+        case "gamepad":
+            device = Gamepad(options.gamepad)
+        case "lerobot":
+            advice = "examples/robots/leader.yaml and examples/robots/pad.yaml are two to copy"
+            given = read_yaml(TeleoperatorConfig, options.teleoperator, advice)
+            device = open_teleoperator(given.beside(options.teleoperator.parent))
+    try:
+        yield device
+    finally:
+        device.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What the person is shown of a robot, and in whose directions."""
+
+    frame: OperatorFrame
+    instructions: Mapping[str, str]
+    """What the task is called, by task."""
+    guides: Callable[[], Mapping[str, Guide]] | None = None
+    """Where the gripper is in each image; None where that is not known."""
+
+
+def bench_sight(robot: SceneRobot) -> Sight:
+    """The bolt bench, in this process or in one of its own."""
+    offsets = np.concatenate([np.zeros((1, 3)), _REACH_M * np.eye(3)])
+
+    def guides() -> dict[str, Guide]:
+        seen = robot.project(robot.scene_state().ee_position_m + offsets)
+        return {name: guide_from(at[:, :2], at[:, 2], _REACH_M) for name, at in seen.items()}
+
+    return Sight(frame=OPERATOR_FRAMES[robot.name], instructions=INSTRUCTIONS, guides=guides)
+
+
+def environment_sight(config: Environment) -> Sight:
+    """A Gymnasium environment, or a real arm.
+
+    Raises:
+        HilDaftError: its directions are mirrored or no axes.
+    """
+    forward, left, up = config.forward_left_up
+    instructions = {name: task.instruction for name, task in config.tasks.items()}
+    return Sight(frame=OperatorFrame(forward=forward, left=left, up=up), instructions=instructions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,42 +128,36 @@ class Seated:
 
 
 def seat(
-    bolt_robot: BoltRobot,
+    robot: Robot,
+    sight: Sight,
     mode: Mode,
-    config: SeatConfig,
+    options: SeatOptions,
     stop: threading.Event,
     helper: Operator | None = None,
+    device: Device | None = None,
 ) -> Seated:
     """Wraps a robot for the console; `helper` stands in while no hand is on it."""
     feed = Feed()
-    robot = WatchedRobot(
-        SafeRobot(bolt_robot), feed, guides=_bolt_guides(bolt_robot), view=bolt_robot
-    )
+    view = robot if isinstance(robot, Looks) else None
+    watched = WatchedRobot(SafeRobot(robot), feed, guides=sight.guides, view=view)
+
+    def jaws_closed() -> bool:
+        return watched.jaws_closed
+
+    hand = None
+    if device is not None:
+        hand = DeviceOperator(device, options.device, frame=sight.frame, jaws_closed=jaws_closed)
     operator = BrowserOperator(
-        lambda: robot.jaws_closed, config, helper=helper, look=robot.look, stop=stop
+        jaws_closed, options.seat, helper=helper, device=hand, look=watched.look, stop=stop
     )
     station = Station(
-        bolt_robot.name,
+        robot.name,
         mode,
         feed,
         operator,
-        OPERATOR_FRAMES[bolt_robot.name],
+        sight.frame,
         parse_phrase,
-        INSTRUCTIONS,
+        sight.instructions,
         has_helper=helper is not None,
     )
-    return Seated(station=station, robot=robot)
-
-
-def _bolt_guides(robot: BoltRobot) -> Callable[[], Mapping[str, Guide]]:
-    offsets = np.concatenate([np.zeros((1, 3)), _REACH_M * np.eye(3)])
-
-    def guides() -> dict[str, Guide]:
-        points = robot.scene_state().ee_position_m + offsets
-        projections = robot.env.scene.project(points)
-        return {
-            camera: guide_from(seen.uv, seen.depth_m, _REACH_M)
-            for camera, seen in projections.items()
-        }
-
-    return guides
+    return Seated(station=station, robot=watched)

@@ -13,6 +13,7 @@ from hildaft.console.serving import ServingConfig, serve
 from hildaft.console.station import Station
 from hildaft.runtime.interaction import Pacing, run_episode
 from hildaft.teleop.browser import BrowserOperator, SeatConfig
+from hildaft.teleop.device import DeviceOperator
 from hildaft.teleop.phrases import parse_phrase
 from hildaft.teleop.talk import OperatorFrame
 from hildaft.types import (
@@ -123,19 +124,27 @@ class Live:
 
 
 @contextmanager
-def live_console(*, hz=CONTROL_HZ, **config):
+def live_console(*, hz=CONTROL_HZ, device=None, frame=None, **config):
     """A policy acts at the control rate, episode after episode, until the end of the block."""
+    frame = frame or OperatorFrame()
     robot, feed, stop, charts = EndlessRobot(), Feed(), threading.Event(), Charts()
     watched = WatchedRobot(robot, feed, guides=robot.guides, view=robot)
+    hand = None
+    if device is not None:
+        hand = DeviceOperator(device, frame=frame, jaws_closed=lambda: watched.jaws_closed)
     operator = BrowserOperator(
-        lambda: watched.jaws_closed, SeatConfig(**config), look=watched.look, stop=stop
+        lambda: watched.jaws_closed,
+        SeatConfig(**config),
+        device=hand,
+        look=watched.look,
+        stop=stop,
     )
     station = Station(
         robot.name,
         "policy",
         feed,
         operator,
-        OperatorFrame(),
+        frame,
         parse_phrase,
         {"reach": "bring the spot to the middle"},
     )

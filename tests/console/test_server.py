@@ -1,10 +1,8 @@
 """Who may come in, and what a stranger, a second person and a broken page can do: nothing."""
 
-import json
 import socket
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.request
 
@@ -16,6 +14,7 @@ from websockets.sync.client import connect
 from hildaft.console.charts import Charts
 from hildaft.console.serving import ServingConfig, serve
 from hildaft.types import HilDaftError
+from socket_page import Page
 
 
 @pytest.fixture(scope="module")
@@ -32,37 +31,6 @@ def fetch(address, **headers):
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode(), error.headers
-
-
-class Page:
-    """A page without a browser."""
-
-    def __init__(self, live, token=TOKEN, origin=None):
-        address = live.origin.replace("http", "ws") + (f"/ws?token={token}" if token else "/ws")
-        self.connection = connect(address, origin=origin or live.origin, open_timeout=10)
-
-    def __enter__(self):
-        self.socket = self.connection.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self.connection.__exit__(*error)
-
-    def send(self, **message):
-        self.socket.send(json.dumps(message))
-
-    def until(self, kind, **wanted):
-        """The first message of a kind whose fields are as wanted."""
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            data = self.socket.recv(timeout=10)
-            if isinstance(data, str):
-                message = json.loads(data)
-                if message["type"] == kind and all(
-                    message[name] == value for name, value in wanted.items()
-                ):
-                    return message
-        raise AssertionError(f"no {kind} message with {wanted}")
 
 
 def test_the_address_opens_the_page_and_leaves_no_token_in_it(live):
@@ -108,7 +76,7 @@ def test_another_name_for_this_machine_is_refused(live):
     ],
 )
 def test_a_stranger_gets_no_socket(live, token, origin):
-    with pytest.raises(InvalidStatus, match="403"), Page(live, token=token, origin=origin):
+    with pytest.raises(InvalidStatus, match="403"), Page(live.origin, token, origin=origin):
         pass
     assert not live.station.is_taken
 
@@ -120,9 +88,9 @@ def test_a_client_that_names_no_origin_gets_no_socket(live):
 
 
 def test_one_person_is_in_control_and_the_next_one_watches(live):
-    with Page(live) as first:
+    with Page(live.origin, TOKEN) as first:
         first.until("state", in_control=True)
-        with Page(live) as second:
+        with Page(live.origin, TOKEN) as second:
             second.until("state", in_control=False, taken=True)
             second.send(type="drive", motion=[1, 0, 0, 0, 0, 0])
             assert "watching" in second.until("refused")["reason"]
@@ -142,7 +110,7 @@ def test_one_person_is_in_control_and_the_next_one_watches(live):
 
 
 def test_a_cut_link_frees_the_seat_and_lets_go_of_the_robot(live):
-    with Page(live) as page:
+    with Page(live.origin, TOKEN) as page:
         page.until("state", in_control=True)
         page.send(type="drive", motion=[1, 0, 0, 0, 0, 0])
         page.until("state", control="human")
@@ -172,7 +140,7 @@ def test_a_cut_link_frees_the_seat_and_lets_go_of_the_robot(live):
 )
 def test_a_broken_message_is_refused_in_one_line_and_the_page_lives_on(live, text):
     live.wait(lambda: not live.station.is_taken)
-    with Page(live) as page:
+    with Page(live.origin, TOKEN) as page:
         page.until("state", in_control=True)
         page.socket.send(text)
         assert "\n" not in page.until("refused")["reason"]
@@ -182,7 +150,7 @@ def test_a_broken_message_is_refused_in_one_line_and_the_page_lives_on(live, tex
 
 def test_a_message_without_end_costs_the_sender_the_link(live):
     live.wait(lambda: not live.station.is_taken)
-    with Page(live) as page:
+    with Page(live.origin, TOKEN) as page:
         page.until("state", in_control=True)
         page.send(type="text", text="x" * 1_000_000, act=False)
         with pytest.raises(ConnectionClosed):

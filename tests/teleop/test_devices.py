@@ -4,18 +4,19 @@ import os
 import struct
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fake_cap import FakeCap, State
 from hildaft.teleop.device import DeviceConfig, DeviceOperator, Reading
 from hildaft.teleop.gamepad import Gamepad
 from hildaft.teleop.spacemouse import REOPEN_S, SpaceMouse
 from hildaft.teleop.talk import OperatorFrame
-from hildaft.types import HilDaftError, Operator, RefinementCommand
+from hildaft.types import HilDaftError, Operator
 
 POLICY = np.array([0.5, -0.5, 0.25, 0.1, 0.0, 0.0, 1.0], dtype=np.float32)
 STEP_S = 0.1
@@ -29,50 +30,12 @@ class Clock:
         return self.now
 
 
-@dataclass
-class State:
-    t: float = -1.0
-    x: float = 0.0
-    y: float = 0.0
-    z: float = 0.0
-    roll: float = 0.0
-    pitch: float = 0.0
-    yaw: float = 0.0
-    buttons: list[int] = field(default_factory=lambda: [0, 0])
-
-
-class FakeCap:
-    """Repeats its last state when nothing was queued, as the driver does."""
-
-    name = "FakeMouse"
-
-    def __init__(self) -> None:
-        self.state, self.queue, self.error = State(), [], None
-        self.closed = False
-        self.reads = 0
-
-    def report(self, **values) -> None:
-        newest = self.queue[-1] if self.queue else self.state
-        self.queue.append(replace(newest, t=newest.t + 1.5, **values))
-
-    def read(self) -> State:
-        self.reads += 1
-        if self.error is not None:
-            raise self.error
-        if self.queue:
-            self.state = self.queue.pop(0)
-        return self.state
-
-    def close(self) -> None:
-        self.closed = True
-
-
 class Rig:
-    def __init__(self, config: DeviceConfig | None = None) -> None:
+    def __init__(self, config: DeviceConfig | None = None, frame=None) -> None:
         self.clock, self.cap = Clock(), FakeCap()
         self.opened = [self.cap]
         self.mouse = SpaceMouse(self._open, clock=self.clock, threaded=False)
-        self.operator = DeviceOperator(self.mouse, config, clock=self.clock)
+        self.operator = DeviceOperator(self.mouse, config, frame=frame, clock=self.clock)
 
     def _open(self) -> FakeCap:
         if self.cap.error is not None:
@@ -105,7 +68,7 @@ def test_at_rest_the_policy_has_the_robot() -> None:
 
 
 def test_pushing_takes_control_within_the_step_and_along_the_base_axes() -> None:
-    rig = Rig(DeviceConfig(frame=OperatorFrame(forward="-y", left="+x"), speed=1.0))
+    rig = Rig(DeviceConfig(speed=1.0), OperatorFrame(forward="-y", left="+x"))
     tweak = rig.step(x=1.0)
     np.testing.assert_allclose(tweak.action[:6], [0, -1, 0, 0, 0, 0], atol=1e-6)
     tweak = rig.step(x=0.0, y=1.0, roll=1.0)
@@ -212,12 +175,6 @@ def test_a_demonstration_stands_still_at_rest() -> None:
     rig.cap.report(y=-1.0)
     rig.mouse.poll()
     assert rig.operator.demonstrate()[1] == pytest.approx(-0.8)
-
-
-def test_words_come_from_elsewhere() -> None:
-    up = RefinementCommand((0, 0, 1))
-    assert DeviceOperator(Rig().mouse, words=lambda: up).speak() == up
-    assert Rig().operator.speak().is_null
 
 
 @dataclass

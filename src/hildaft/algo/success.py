@@ -319,6 +319,11 @@ class SuccessClassifier:
         row = np.concatenate([encoded.h, encoded.features, encoded.proprio])[None]
         return float(self.of(task).probabilities(row.astype(np.float32))[0])
 
+    def limits(self, task: str) -> tuple[float, int]:
+        """From which probability, and for how many observations in a row, a task's success is believed."""
+        part = self.of(task)
+        return part.threshold, part.streak
+
     def of(self, task: str) -> TaskClassifier:
         """The task's classifier; raises HilDaftError for an unknown task."""
         if task not in self.tasks:

@@ -6,15 +6,15 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from hildaft.commands.parse import parse_words
 from hildaft.console.charts import Charts
-from hildaft.console.serving import ServingConfig, serve
+from hildaft.console.serving import serve
 from hildaft.console.sessions import (
     Demonstrator,
     Recording,
@@ -26,10 +26,14 @@ from hildaft.console.sessions import (
 )
 from hildaft.console.sessions import record as record_demonstrations
 from hildaft.console.station import Station
+from hildaft.robots.judged import JudgeConfig
 from hildaft.runtime.interaction import Pacing
-from hildaft.teleop.browser import SeatConfig
-from hildaft.teleop.simulated_operator import SimulatedOperator
+from hildaft.seating import SeatOptions, bench_sight, open_device, seat
+from hildaft.teleop.device import Device
 from hildaft.types import CONTROL_HZ, Episode, HilDaftError
+
+if TYPE_CHECKING:
+    from hildaft.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -44,31 +48,40 @@ class ConsoleArguments:
     """Tasks to go through; all of the bench's, or the run's, where not given."""
     seed: int = 0
     """Decides the scenes."""
-    serving: ServingConfig = field(default_factory=ServingConfig)
-    """Where the console listens."""
-    seat: SeatConfig = field(default_factory=SeatConfig)
-    """How the robot passes between your hand and the policy."""
+    seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: SeatOptions(operator="browser")
+    )
 
 
 def console(words: Sequence[str]) -> int:
-    """`hildaft console [RUN] [--robots A B] [--serving.port N]`."""
+    """`hildaft console [RUN] [--robots A B] [--operator spacemouse] [--serving.port N]`."""
     given = parse_words(ConsoleArguments, "console", words)
     if not given.robots or len(set(given.robots)) != len(given.robots):
         msg = f"robots={given.robots}: one or more different names out of A, B are allowed"
         raise HilDaftError(msg)
+    if not given.seated.has_person:
+        msg = "console --operator simulated: browser, spacemouse, gamepad are allowed; `hildaft demo` simulates one"
+        raise HilDaftError(msg)
     stop, charts = threading.Event(), Charts()
     stations: dict[str, Station] = {}
     ready = threading.Barrier(len(given.robots) + 1)
-    with _stoppable(stop), ThreadPoolExecutor(len(given.robots), "robot") as pool:
+    with (
+        _stoppable(stop),
+        open_device(given.seated) as device,
+        ThreadPoolExecutor(len(given.robots), "robot") as pool,
+    ):
         # Each robot lives in a thread of its own from its first picture on: OpenGL contexts belong to one.
         loops = [
-            pool.submit(_robot_loop, given, name, stations, charts, ready, stop)
-            for name in given.robots
+            # The device in the hand is at the first robot; the page reaches them all.
+            pool.submit(
+                _robot_loop, given, name, None if number else device, stations, charts, ready, stop
+            )
+            for number, name in enumerate(given.robots)
         ]
         try:
             ready.wait()
             ordered = {name: stations[name] for name in given.robots}
-            with serve(ordered, charts, given.serving) as address:
+            with serve(ordered, charts, given.seated.serving) as address:
                 print(f"console: {address}", flush=True)
                 wait(loops, return_when=FIRST_COMPLETED)
         except threading.BrokenBarrierError:
@@ -83,6 +96,7 @@ def console(words: Sequence[str]) -> int:
 def _robot_loop(
     given: ConsoleArguments,
     name: Literal["A", "B"],
+    device: Device | None,
     stations: dict[str, Station],
     charts: Charts,
     ready: threading.Barrier,
@@ -90,7 +104,6 @@ def _robot_loop(
 ) -> None:
     from hildaft.config import TASKS, require_name
     from hildaft.robots.bolt_sim.robot import BoltRobot
-    from hildaft.seating import seat
 
     try:
         policy = None
@@ -106,7 +119,8 @@ def _robot_loop(
         raise
     try:
         mode = "practice" if policy is None else "policy"
-        seated = seat(bolt_robot, mode, given.seat, stop)
+        sight = bench_sight(bolt_robot)
+        seated = seat(bolt_robot, sight, mode, given.seated, stop, device=device)
         stations[name] = seated.station
         ready.wait()
         if policy is None:
@@ -144,31 +158,36 @@ class RecordArguments:
     """Tasks to demonstrate; all of the bench's where not given."""
     episodes: int = 20
     """Demonstrations per task (Sec. V-A)."""
-    by: Literal["console", "simulated"] = "console"
-    """Who demonstrates: you in the browser, or the simulated operator, who keeps the successful ones."""
     robot: Literal["A", "B"] = "A"
     """Bench variant."""
     seed: int = 0
     """Decides the scenes."""
-    serving: ServingConfig = field(default_factory=ServingConfig)
-    """Where the console listens."""
-    seat: SeatConfig = field(default_factory=SeatConfig)
-    """How the robot follows your hand."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """Who says that a task is done; your keys count whoever else does."""
+    env: Path | None = None
+    """YAML file of a Gymnasium environment to record on in the bolt bench's place."""
+    seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: SeatOptions(operator="browser")
+    )
 
 
 def record(words: Sequence[str]) -> int:
-    """`hildaft record [--out FOLDER] [--episodes N] [--by console|simulated]`."""
-    from hildaft.config import TASKS, require_name
+    """`hildaft record [--out FOLDER] [--episodes N] [--operator browser|spacemouse|gamepad|simulated]`."""
+    from hildaft.config import RunConfig, require_name, with_environment
 
     given = parse_words(RecordArguments, "record", words)
     if given.episodes < 1:
         msg = f"episodes={given.episodes}: 1 or more is allowed"
         raise HilDaftError(msg)
+    config = RunConfig(robot=given.robot, judge=given.judge)
+    if given.env is not None:
+        config = with_environment(config, given.env)
     for task in given.tasks:
-        require_name("tasks", task, TASKS)
-    recording, stop = Recording(given.out), threading.Event()
-    with _stoppable(stop):
-        finished = _record_into(recording, given, stop)
+        require_name("tasks", task, config.tasks)
+    stop = threading.Event()
+    with _stoppable(stop), open_device(given.seated) as device:
+        recording = Recording(given.out)
+        finished = _record_into(recording, given, config, device, stop)
     print(recording.summary())
     if not finished:
         print("stopped; the same command goes on", file=sys.stderr)
@@ -176,19 +195,27 @@ def record(words: Sequence[str]) -> int:
     return 0
 
 
-def _record_into(recording: Recording, given: RecordArguments, stop: threading.Event) -> bool:
-    from hildaft.build import build_encoders, build_policy
-    from hildaft.config import TASKS, RunConfig
-    from hildaft.robots.bolt_sim.robot import BoltRobot
+def _record_into(
+    recording: Recording,
+    given: RecordArguments,
+    config: "RunConfig",
+    device: Device | None,
+    stop: threading.Event,
+) -> bool:
+    from hildaft.build import build_encoders, build_policy, open_station
+    from hildaft.judging import judged
     from hildaft.runtime.session import scene_seed
-    from hildaft.seating import seat
 
-    config, charts = RunConfig(robot=given.robot), Charts()
-    encoders = build_policy(config, build_encoders(config))
-    bolt_robot = BoltRobot(given.robot)
+    charts, tasks = Charts(), given.tasks or config.tasks
+    frozen = build_encoders(config)
+    encoders = build_policy(config, frozen)
+    place = open_station(config)
     try:
-        seated = seat(bolt_robot, "record", given.seat, stop)
+        place.check()
+        seated = seat(place.robot, place.sight, "record", given.seated, stop, device=device)
         station = seated.station
+        judge = station.operator if given.seated.has_person else None
+        robot = judged(seated.robot, config, frozen, judge)
 
         def show(task: str, kept: int, episode: Episode | None) -> None:
             station.note = f"{task}: {kept} of {given.episodes} kept"
@@ -200,26 +227,28 @@ def _record_into(recording: Recording, given: RecordArguments, stop: threading.E
 
         def run(demonstrator: Demonstrator, pacing: Pacing) -> bool:
             return record_demonstrations(
-                seated.robot,
+                robot,
                 encoders,
                 demonstrator,
                 recording,
-                given.tasks or TASKS,
+                tasks,
                 given.episodes,
-                lambda task, attempt: scene_seed(given.seed, "demo", TASKS.index(task), attempt),
+                lambda task, attempt: scene_seed(
+                    given.seed, "demo", config.tasks.index(task), attempt
+                ),
                 stop,
                 pacing=pacing,
                 on_progress=show,
             )
 
-        if given.by == "simulated":
-            operator = SimulatedOperator(bolt_robot.scene_state, seated.robot.action_scale)
+        if not given.seated.has_person:
+            operator = place.operator(replace(config.operator, step_limit=config.step_limit))
             return run(simulated(operator), Pacing())
-        with serve({station.name: station}, charts, given.serving) as address:
+        with serve({station.name: station}, charts, given.seated.serving) as address:
             print(f"console: {address}", flush=True)
             return run(person(station, stop), Pacing(CONTROL_HZ))
     finally:
-        bolt_robot.close()
+        place.close()
 
 
 @contextmanager

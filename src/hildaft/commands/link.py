@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from hildaft.commands.parse import parse_words
+from hildaft.commands.parse import environment_file, parse_words
 from hildaft.types import HilDaftError
 
 _ADDRESS = "127.0.0.1:50551"
@@ -21,11 +22,13 @@ _ADDRESS = "127.0.0.1:50551"
 
 def learner(words: Sequence[str]) -> int:
     """`hildaft learner [PRESET] --out RUN [--listen HOST:PORT] [--resume] [overrides]`."""
-    from hildaft.config import PRESETS, RunConfig, require_name
+    from hildaft.config import PRESETS, RunConfig, require_name, with_environment
 
     preset = words[0] if words and not words[0].startswith("-") else "hildaft"
     require_name("preset", preset, tuple(PRESETS))
     rest = words[1:] if words and not words[0].startswith("-") else words
+    file = environment_file(rest)
+    start = PRESETS[preset] if file is None else with_environment(PRESETS[preset], file)
 
     @dataclass(frozen=True)
     class LearnerArguments:
@@ -40,13 +43,13 @@ def learner(words: Sequence[str]) -> int:
         """Folder with ca.crt, learner.crt and learner.key, made by `hildaft certs learner`."""
         resume: bool = False
         """Go on with the run in --out, with the config it was started with."""
+        env: Path | None = None
+        """YAML file of a real arm in the bolt bench's place: its tasks and action scale; each worker has its own."""
 
     from hildaft.build_remote import open_learner
     from hildaft.runtime.link.credentials import ServerTls, read_tls
 
-    given = parse_words(
-        LearnerArguments, f"learner {preset}", rest, LearnerArguments(PRESETS[preset])
-    )
+    given = parse_words(LearnerArguments, f"learner {preset}", rest, LearnerArguments(start))
     tls = ServerTls(*read_tls(given.certs, "learner")) if given.certs else None
     stop = _stop_on_signals()
     with open_learner(
@@ -68,12 +71,16 @@ def learner(words: Sequence[str]) -> int:
 
 
 def worker(words: Sequence[str]) -> int:
-    """`hildaft worker --robot A|B --learner HOST:PORT --token-file FILE`."""
+    """`hildaft worker --robot A|B --learner HOST:PORT --token-file FILE [--operator spacemouse]`."""
+    from hildaft.robots.judged import JudgeConfig
+    from hildaft.seating import SeatOptions
 
     @dataclass(frozen=True)
     class WorkerArguments:
-        """Run one robot of the bolt bench for a learner, with the simulated operator beside it."""
+        """Run one robot for a learner: of the bolt bench with a simulated operator, or with a person beside it."""
 
+        env: Path | None = None
+        """YAML file of this worker's own real arm, with a person beside it (--operator)."""
         robot: Literal["A", "B"] = "A"
         """Variant of the bolt bench."""
         learner: str = _ADDRESS
@@ -92,17 +99,23 @@ def worker(words: Sequence[str]) -> int:
         """Tasks this robot can do; all of the run's where not given."""
         max_weight_age: float = 300.0
         """Seconds to act on weights that the learner has not confirmed as its newest; then the robot holds."""
+        judge: JudgeConfig = field(default_factory=JudgeConfig)
+        """Who says that a task is done here; as the learner's config says where nothing is given."""
+        console: bool = False
+        """Open the operator's seat in the browser; the robot then goes by the clock. A person as operator opens it
+        too."""
+        seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
 
     from hildaft.build_remote import WorkerOptions, run_worker
+    from hildaft.config import read_arm
     from hildaft.runtime.link.credentials import ClientTls, read_tls, read_token
 
     given = parse_words(WorkerArguments, "worker", words)
     name = given.name or f"{socket.gethostname().partition('.')[0]}-{given.robot}"
-    for option, value in (("spool-gib", given.spool_gib), ("max-weight-age", given.max_weight_age)):
-        if not 0 < value < 1e9:
-            msg = f"--{option} {value}: a positive number is allowed"
-            raise HilDaftError(msg)
+    _require_positive("spool-gib", given.spool_gib)
+    _require_positive("max-weight-age", given.max_weight_age)
     options = WorkerOptions(
+        arm=None if given.env is None else read_arm(given.env),
         robot=given.robot,
         learner=given.learner,
         name=name,
@@ -112,14 +125,23 @@ def worker(words: Sequence[str]) -> int:
         spool_bytes=int(given.spool_gib * (1 << 30)),
         tasks=given.tasks,
         max_weight_age_s=given.max_weight_age,
+        judge=None if given.judge == JudgeConfig() else given.judge,
+        seating=given.seated if given.console or given.seated.has_person else None,
     )
-
-    def say(line: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
-
+    say = partial(_say_as, name)
     finished = run_worker(options, say=say, stop=_stop_on_signals())
     say("finished, everything is delivered" if finished else "stopped; start again to go on")
     return 0 if finished else 130
+
+
+def _say_as(name: str, line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
+
+
+def _require_positive(option: str, value: float) -> None:
+    if not 0 < value < 1e9:
+        msg = f"--{option} {value}: a positive number is allowed"
+        raise HilDaftError(msg)
 
 
 def status(words: Sequence[str]) -> int:

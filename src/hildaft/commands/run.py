@@ -11,26 +11,24 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hildaft.commands.parse import parse_words
+from hildaft.commands.parse import environment_file, parse_words
 from hildaft.types import HilDaftError
 
 
 def train(words: Sequence[str]) -> int:
     """`hildaft train [PRESET] --out RUN [--resume] [overrides]`."""
     from hildaft.config import PRESETS, RunConfig, require_name, with_environment
-    from hildaft.console.serving import ServingConfig
-    from hildaft.seating import ConsoleOptions
-    from hildaft.teleop.browser import SeatConfig
+    from hildaft.seating import SeatOptions
 
     preset = words[0] if words and not words[0].startswith("-") else "hildaft"
     require_name("preset", preset, tuple(PRESETS))
     rest = words[1:] if words and not words[0].startswith("-") else words
-    file = _environment_file(rest)
+    file = environment_file(rest)
     start = PRESETS[preset] if file is None else with_environment(PRESETS[preset], file)
 
     @dataclass(frozen=True)
     class TrainArguments:
-        """Fine-tune the dual actor on the bolt bench with a simulated operator."""
+        """Fine-tune the dual actor on the bolt bench, with a simulated operator or a person in front of it."""
 
         config: Annotated[RunConfig, tyro.conf.arg(name="")]
         out: Path = Path("runs") / time.strftime("train-%Y%m%d-%H%M%S")
@@ -38,43 +36,29 @@ def train(words: Sequence[str]) -> int:
         resume: bool = False
         """Go on with the run in --out, with the config it was started with."""
         console: bool = False
-        """Open the operator's seat in the browser; the run then goes by the clock."""
-        serving: ServingConfig = field(default_factory=ServingConfig)
-        """Where the console listens."""
-        seat: SeatConfig = field(default_factory=SeatConfig)
-        """How the robot passes between the person and the policy."""
+        """Open the operator's seat in the browser; the run then goes by the clock. A person as operator opens it
+        too."""
+        seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
         env: Path | None = None
         """YAML file of a Gymnasium environment or a real arm to train on in the bolt bench's place."""
         demonstrations: Path | None = None
         """Run, or folder of episodes, whose demonstrations to start from in place of recording some."""
 
     given = parse_words(TrainArguments, f"train {preset}", rest, TrainArguments(start))
-    console = ConsoleOptions(serving=given.serving, seat=given.seat) if given.console else None
+    seating = given.seated if given.console or given.seated.has_person else None
     return _run(
         given.config,
         given.out,
         resume=given.resume,
-        console=console,
+        seating=seating,
         demonstrations=given.demonstrations,
     )
-
-
-def _environment_file(words: Sequence[str]) -> Path | None:
-    """What --env names: the environment decides which task names the other options may hold."""
-    for index, word in enumerate(words):
-        if word.startswith("--env="):
-            return Path(word.removeprefix("--env="))
-        if word == "--env" and index + 1 < len(words):
-            return Path(words[index + 1])
-    return None
 
 
 def demo(words: Sequence[str]) -> int:
     """`hildaft demo [--seed N] [--out RUN]`: `train demo`, then the report."""
     from hildaft.config import PRESETS, RunConfig
-    from hildaft.console.serving import ServingConfig
-    from hildaft.seating import ConsoleOptions
-    from hildaft.teleop.browser import SeatConfig
+    from hildaft.seating import SeatOptions
 
     @dataclass(frozen=True)
     class DemoArguments:
@@ -84,15 +68,13 @@ def demo(words: Sequence[str]) -> int:
         out: Path = Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
         """Run folder; must not exist."""
         console: bool = False
-        """Open the operator's seat in the browser; the run then goes by the clock."""
-        serving: ServingConfig = field(default_factory=ServingConfig)
-        """Where the console listens."""
-        seat: SeatConfig = field(default_factory=SeatConfig)
-        """How the robot passes between the person and the policy."""
+        """Open the operator's seat in the browser; the run then goes by the clock. A person as operator opens it
+        too."""
+        seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
 
     given = parse_words(DemoArguments, "demo", words, DemoArguments(PRESETS["demo"]))
-    console = ConsoleOptions(serving=given.serving, seat=given.seat) if given.console else None
-    return _run(given.config, given.out, resume=False, console=console)
+    seating = given.seated if given.console or given.seated.has_person else None
+    return _run(given.config, given.out, resume=False, seating=seating)
 
 
 def _run(
@@ -100,16 +82,16 @@ def _run(
     out: Path,
     *,
     resume: bool,
-    console: object,
+    seating: object,
     demonstrations: Path | None = None,
 ) -> int:
     from hildaft.build import open_run
     from hildaft.config import RunConfig
     from hildaft.eval.report import write_report
-    from hildaft.seating import ConsoleOptions
+    from hildaft.seating import SeatOptions
 
     assert isinstance(config, RunConfig)
-    assert console is None or isinstance(console, ConsoleOptions)
+    assert seating is None or isinstance(seating, SeatOptions)
     stop = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
@@ -121,7 +103,7 @@ def _run(
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     with open_run(
-        config, out, resume=resume, stop=stop, console=console, demonstrations=demonstrations
+        config, out, resume=resume, stop=stop, seating=seating, demonstrations=demonstrations
     ) as session:
         finished = session.run()
     if not finished:

@@ -91,6 +91,12 @@ class Charts:
             self._curve("intervention").add(at, share)
             self.version += 1
 
+    def take_episode(self, episode: Episode) -> None:
+        """A rollout ended; a demonstration is none."""
+        if episode.source != "demo":
+            helped = int(episode.is_intervention.sum())
+            self.episode(success=episode.success, helped=helped, steps=len(episode))
+
     def load(self, folder: Path) -> None:
         """Takes over what an earlier session of the run has measured; its minutes count backwards from now."""
         rows = read_metrics(folder)
@@ -145,8 +151,7 @@ class ConsoleView:
     def episode(self, episode: Episode, transitions: int) -> None:
         """A rollout ended."""
         self._terminal.episode(episode, transitions)
-        helped = int(episode.is_intervention.sum())
-        self._charts.episode(success=episode.success, helped=helped, steps=len(episode))
+        self._charts.take_episode(episode)
 
     def evaluated(self, name: str, task: str, successes: int, episodes: int) -> None:
         """An evaluation of one task ended."""

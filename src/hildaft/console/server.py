@@ -6,6 +6,7 @@ name (Host), so that another site's page in the same browser reaches nothing.
 """
 
 import asyncio
+import contextlib
 import secrets
 import struct
 from collections.abc import Awaitable, Callable
@@ -204,11 +205,19 @@ class _Person:
 
     async def _listen(self) -> None:
         while True:
-            text = await asyncio.wait_for(self._socket.receive_text(), SILENCE_SECONDS)
+            # `receive_text` gives up once a picture could not be sent; what a page that has closed said before, such
+            # as its verdict, still counts.
+            event = await asyncio.wait_for(self._socket.receive(), SILENCE_SECONDS)
+            if event["type"] == "websocket.disconnect":
+                return
             try:
-                await self._obey(messages.parse_message(text))
+                await self._obey(messages.parse_message(event.get("text") or ""))
             except HilDaftError as error:
-                await self._socket.send_json({"type": "refused", "reason": str(error)})
+                await self._say({"type": "refused", "reason": str(error)})
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            await self._socket.send_json(message)
 
     async def _speak(self) -> None:
         charts_shown, charts_due = -1, 0.0
@@ -244,7 +253,7 @@ class _Person:
             case messages.Beat(stamp_ms=stamp):
                 if station.sits(self):
                     station.operator.alive()
-                await self._socket.send_json({"type": "echo", "stamp": stamp})
+                await self._say({"type": "echo", "stamp": stamp})
                 return
             case messages.Select(robot=robot):
                 self._select(robot)
@@ -291,12 +300,12 @@ class _Person:
         said = self._station.understand(sentence.text)
         answer: dict[str, Any] = {"type": "heard", "text": sentence.text, "acted": False}
         if said is None:
-            await self._socket.send_json({**answer, "said": None, "words": None})
+            await self._say({**answer, "said": None, "words": None})
             return
         command = self._station.frame.to_base(said)
         if sentence.act:
             self._station.operator.say(command)
-        await self._socket.send_json(
+        await self._say(
             {
                 **answer,
                 "acted": sentence.act,

@@ -18,6 +18,7 @@ from hildaft.runtime.interaction import (
     record_demonstration,
     run_episode,
 )
+from hildaft.teleop.scripted_operator import ScriptedOperator
 from hildaft.teleop.simulated_operator import SimulatedOperator
 from hildaft.teleop.talk import label_tweaks
 from hildaft.types import (
@@ -214,7 +215,7 @@ def person(station: Station, stop: threading.Event) -> Demonstrator:
     )
 
 
-def simulated(operator: SimulatedOperator) -> Demonstrator:
+def simulated(operator: SimulatedOperator | ScriptedOperator) -> Demonstrator:
     """The simulated operator: keeps what succeeded."""
     return Demonstrator(
         begin=operator.begin,

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 
 from hildaft.console.feed import Feed
 from hildaft.teleop.browser import BrowserOperator
+from hildaft.teleop.device import DeviceOperator
 from hildaft.teleop.talk import OperatorFrame
 from hildaft.types import CONTROL_HZ, Episode, HilDaftError, RefinementCommand
 
@@ -101,6 +102,7 @@ class Station:
             "mode": self.mode,
             "control": "replay" if review is not None else operator.control,
             "paused": operator.paused,
+            "asks": operator.asks,
             "in_control": self._occupant is person,
             "taken": self.is_taken,
             "task": frame.task,
@@ -117,6 +119,7 @@ class Station:
             "words": self.frame.words(command),
             "guides": frame.guides,
             "axes": [self.frame.forward, self.frame.left, self.frame.up],
+            "device": None if operator.device is None else _describe_device(operator.device),
             "helper": operator.helper_on if self.has_helper else None,
             "review": None if review is None else _describe(review),
         }
@@ -147,6 +150,10 @@ class Station:
                 raise HilDaftError(msg)
             self._verdict = verdict
             self._changed.notify_all()
+
+
+def _describe_device(device: DeviceOperator) -> dict[str, Any]:
+    return {"name": device.name, "hand": device.hand, "fault": device.fault}
 
 
 def _describe(episode: Episode) -> dict[str, Any]:

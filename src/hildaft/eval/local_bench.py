@@ -9,6 +9,7 @@ from typing import Final, Protocol, final, runtime_checkable
 
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner, Metrics
+from hildaft.data.idle_steps import without_idle_steps
 from hildaft.data.replay import States
 from hildaft.eval.evaluate import EvaluationRecord, evaluate, read_evaluations, write_evaluation
 from hildaft.eval.statistics import STEP_LIMIT
@@ -17,6 +18,7 @@ from hildaft.runtime.training_run import Clock, View
 from hildaft.teleop.browser import BrowserOperator, Control
 from hildaft.teleop.scripted_operator import ScriptedOperator
 from hildaft.teleop.simulated_operator import SimulatedOperator
+from hildaft.teleop.talk import label_tweaks
 from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Robot
 
 HELD_OUT_EPISODES: Final = 5
@@ -63,7 +65,11 @@ class LocalBench:
     """Implements the session's `Bench` on one robot of this machine; the policy is told the newest weights.
 
     With a `seat` a person sits beside the robot: their keys are heeded whatever runs, and their hand and words
-    go before the simulated operator's, which is then the seat's stand-in.
+    go before the simulated operator's, which is then the seat's stand-in. Without a simulated operator the person
+    demonstrates.
+
+    Raises:
+        HilDaftError: neither a simulated operator nor a seat.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class LocalBench:
         folder: Path,
         robot: Robot,
         policy: DualActorPolicy,
-        operator: SimulatedOperator | ScriptedOperator,
+        operator: SimulatedOperator | ScriptedOperator | None,
         view: BenchView,
         config: EvaluationConfig,
         *,
@@ -87,11 +93,16 @@ class LocalBench:
         self._preset, self._seed, self._tasks = preset, seed, tasks
         self._seat = seat
         self._step_limit = step_limit
+        if operator is None and seat is None:
+            msg = "operator: nobody demonstrates and corrects; give --operator"
+            raise HilDaftError(msg)
         self.pacing: Final = Pacing(CONTROL_HZ if real_time else None)
         """Measures the loop; keeps it at 10 Hz in real time."""
 
     def demonstrate(self, task: str, seed: int) -> Episode:
-        """One demonstration by the operator."""
+        """One demonstration, by the simulated operator or, without one, by the person at the seat."""
+        if self._operator is None:
+            return self._demonstrate_by_hand(task, seed)
         with self._seat_shows("helper"):
             return record_demonstration(
                 self._robot,
@@ -104,6 +115,25 @@ class LocalBench:
                 pacing=self.pacing if self._seat is None else Pacing(),
                 keys=self._seat,
             )
+
+    def _demonstrate_by_hand(self, task: str, seed: int) -> Episode:
+        assert self._seat is not None
+        try:
+            episode = record_demonstration(
+                self._robot,
+                self._policy,
+                self._seat.demonstrate,
+                self._seat.begin_demonstration,
+                task,
+                seed,
+                pacing=self.pacing,
+                keys=self._seat,
+            )
+        finally:
+            self._seat.stand_aside("hold")
+        if not episode.success:
+            self._view.note(f"the demonstration of {task} was no success and is not kept: again")
+        return without_idle_steps(episode, self._robot.action_scale, label_tweaks)
 
     def rollout(self, task: str, seed: int) -> Episode:
         """One episode of the policy with the operator beside it; its noise follows from the seed."""

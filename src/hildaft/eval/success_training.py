@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, final
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from hildaft.algo.success import (
     LabelledEpisode,
     SuccessClassifier,
     SuccessConfig,
+    TaskClassifier,
     inputs_of,
     judge,
     split_episodes,
@@ -22,7 +23,7 @@ from hildaft.algo.success import (
 )
 from hildaft.data.episodes import EpisodeStore
 from hildaft.eval.statistics import wilson_interval
-from hildaft.types import HilDaftError
+from hildaft.types import Episode, HilDaftError
 
 FOLDER: Final = "success"
 CLASSIFIER_FILE: Final = "classifier.safetensors"
@@ -87,26 +88,61 @@ def train_success(run: Path, config: SuccessConfig) -> list[TaskReport]:
         )
         unseen = [*parts["calibrate"], *parts["test"]]
         for episode in sorted(unseen, key=lambda e: e.index):
-            said = verdict_of(classifier, episode, config)
-            if said in ("true", "rightly silent"):
-                continue
-            values = classifier.probabilities(episode.inputs)
-            doubts.append(
-                Doubt(
-                    episode=episode.index,
-                    task=task,
-                    labelled="success" if episode.success else "failure",
-                    classifier=said,
-                    highest=round(float(values.max()), 4),
-                    at_row=int(np.argmax(values)),
-                )
-            )
+            doubt = _doubt(classifier, episode, task, config)
+            if doubt is not None:
+                doubts.append(doubt)
     classifier = SuccessClassifier(encoder_hash=encoder_hash, tasks=classifiers)
     write_classifier(classifier, folder / CLASSIFIER_FILE)
     _write_queue(folder / QUEUE_FILE, doubts, verdicts)
     report = {"config": asdict(config), "tasks": [asdict(entry) for entry in reports]}
     (folder / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return reports
+
+
+def find_classifier(place: Path) -> Path:
+    """The classifier's file in a run folder; the place itself where it is a file."""
+    return place / FOLDER / CLASSIFIER_FILE if place.is_dir() else place
+
+
+@final
+class DoubtQueue:
+    """Queues a run's episodes whose label and classifier disagree, as they are stored.
+
+    A person who said "not yet" to the classifier, or marked a success it had not seen, is so asked once more, with
+    time to look; what they answer is what the next classifier is trained on.
+    """
+
+    def __init__(self, run: Path, classifier: SuccessClassifier) -> None:
+        self._path: Final = run / FOLDER / QUEUE_FILE
+        self._classifier, self._config = classifier, SuccessConfig()
+
+    def look_at(self, index: int, episode: Episode) -> None:
+        """Compares an episode's label with the classifier; raises HilDaftError where the queue cannot be read."""
+        if episode.source == "demo" or episode.task not in self._classifier.tasks:
+            return
+        labelled = LabelledEpisode(index, inputs_of(episode), episode.success)
+        doubt = _doubt(self._classifier.of(episode.task), labelled, episode.task, self._config)
+        if doubt is not None:
+            kept = {entry.episode: entry for entry in read_queue(self._path)}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _write_queue(self._path, [*kept.values(), doubt], read_verdicts(self._path))
+
+
+def _doubt(
+    classifier: TaskClassifier, episode: LabelledEpisode, task: str, config: SuccessConfig
+) -> Doubt | None:
+    said = verdict_of(classifier, episode, config)
+    if said in ("true", "rightly silent"):
+        return None
+    values = classifier.probabilities(episode.inputs)
+    return Doubt(
+        episode=episode.index,
+        task=task,
+        labelled="success" if episode.success else "failure",
+        classifier=said,
+        highest=round(float(values.max()), 4),
+        at_row=int(np.argmax(values)),
+    )
 
 
 def _read_episodes(

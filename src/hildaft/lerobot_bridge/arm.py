@@ -201,6 +201,10 @@ class LeRobotRobot:
         """Where the end effector is, base frame; raises RobotError."""
         return self._motion.pose(self._values(self._read())).position_m
 
+    def look(self) -> Observation:
+        """The observation of the state as it is; raises RobotError."""
+        return self._observe(self._read())
+
     def take_over(self) -> None:
         """Connects where needed, and makes the measured pose the commanded one; raises RobotError."""
         if not self._connected:

@@ -244,3 +244,11 @@ class TeleoperatorConfig:
         if not 5.0 <= self.poll_hz <= 500.0:
             msg = f"teleoperator poll_hz={self.poll_hz}: 5 to 500 is allowed"
             raise HilDaftError(msg)
+
+    def beside(self, folder: Path) -> "TeleoperatorConfig":
+        """The same with the URDF's place resolved against a folder."""
+        if self.leader is None:
+            return self
+        keys = self.leader.joint_keys
+        resolved = replace(keys, urdf=str((folder / keys.urdf).resolve()))
+        return replace(self, leader=replace(self.leader, joint_keys=resolved))

@@ -95,6 +95,7 @@ class FrozenEncoders:
             }
         joined = json.dumps([backbone.hash, image_encoder.hash, sorted(instructions.items())])
         self._hash = hashlib.sha256(joined.encode()).hexdigest()
+        self._newest: tuple[Observation, str, Encoded] | None = None
 
     @property
     def hash(self) -> str:
@@ -112,7 +113,12 @@ class FrozenEncoders:
         return self._image_encoder.dim
 
     def encode(self, observation: Observation, task: str) -> Encoded:
-        """Runs both networks on one observation; raises HilDaftError for an unknown task or a missing camera."""
+        """Runs both networks on one observation; raises HilDaftError for an unknown task or a missing camera.
+
+        Asked again for the newest observation, it remembers: a classifier of success sees what the policy sees.
+        """
+        if self._newest is not None and self._newest[0] is observation and self._newest[1] == task:
+            return self._newest[2]
         if task not in self._instructions:
             known = ", ".join(sorted(self._instructions))
             msg = f"task={task!r}: one of {known} is allowed; give it an instruction first"
@@ -123,11 +129,13 @@ class FrozenEncoders:
             if self._image_encoder.any_image_size != self._backbone.any_image_size:
                 seen = _as_batch(observation, whole=self._image_encoder.any_image_size)
             features = self._image_encoder.encode(seen)
-        return Encoded(
+        encoded = Encoded(
             h=h[0].float().numpy(),
             features=features[0].float().numpy(),
             proprio=observation.proprio.astype(np.float32),
         )
+        self._newest = (observation, task, encoded)
+        return encoded
 
 
 def _as_batch(observation: Observation, *, whole: bool) -> dict[str, UInt8[Tensor, "1 h w 3"]]:

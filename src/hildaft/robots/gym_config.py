@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
+from hildaft.robots.real_arm import BaseAxis
 from hildaft.types import ActionScale, HilDaftError
 
 CAMERAS = ("head", "wrist")
@@ -149,8 +150,10 @@ class GymConfig:
     shadows: bool = False
     """Draw shadows and smooth edges in MuJoCo environments; without a GPU that is some 10 times slower."""
     operator: str = ""
-    """Who demonstrates and corrects: `module:function` or `file.py:function`, see docs/gymnasium.md.
-    A file is looked for beside the YAML file. It is Python code, and it is run."""
+    """Who demonstrates and corrects where no person does: `module:function` or `file.py:function`, see
+    docs/gymnasium.md. A file is looked for beside the YAML file. It is Python code, and it is run."""
+    forward_left_up: tuple[BaseAxis, BaseAxis, BaseAxis] = ("+x", "+y", "+z")
+    """Base axes that are forward, left and up for a person in front of the robot."""
 
     def __post_init__(self) -> None:
         if not self.tasks:

@@ -109,6 +109,11 @@ class GymRobot:
             truncated=not terminated and (cut or self._steps >= self.config.step_limit),
         )
 
+    def look(self) -> Observation:
+        """The observation of the state as it is, without a step; raises HilDaftError before the first reset."""
+        _ = self.env
+        return self._observe()
+
     def stop(self) -> None:
         """Does nothing: simulated time stands still between steps."""
 

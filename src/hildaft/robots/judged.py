@@ -1,11 +1,11 @@
 """Reward for a robot that gives none: someone or something that judges each observation.
 
-A key, a rule over the observation, or a trained classifier can judge; all are a `SuccessJudge`.
+A person's key, a rule over the observation, or a trained classifier can judge; all are a `SuccessJudge`.
 """
 
-import threading
 from collections.abc import Callable
-from typing import Final, Protocol, final, runtime_checkable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, final, runtime_checkable
 
 from hildaft.types import Action, ActionScale, HilDaftError, Observation, Robot, StepResult
 
@@ -23,26 +23,43 @@ class SuccessJudge(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """Who says that a task is done. Not in the paper, whose robots are judged by a person or a rule."""
+
+    by: Literal["robot", "person", "rule", "classifier"] = "robot"
+    """The robot or its environment; the keys of the person at the seat alone; a rule of yours; a trained classifier."""
+    rule: str = ""
+    """`module:function` or `file.py:function` of (task, observation), True when done. It is Python code, and it is
+    run."""
+    classifier: str = ""
+    """What `hildaft train-success RUN` has made: its run folder, or the file."""
+    confirm_s: float = 3.0
+    """Time for the person at the seat to say "not yet" when rule or classifier see success; 0 for not asking."""
+
+    def __post_init__(self) -> None:
+        for name in ("rule", "classifier"):
+            value = getattr(self, name)
+            if bool(value) != (self.by == name):
+                need = "needs a value" if self.by == name else "is allowed only"
+                msg = f"judge.{name}={value!r}: it {need} with judge.by={name}"
+                raise HilDaftError(msg)
+        if not 0.0 <= self.confirm_s <= 60.0:
+            msg = f"judge.confirm_s={self.confirm_s}: 0 to 60 s is allowed"
+            raise HilDaftError(msg)
+
+
 @final
-class KeyJudge:
-    """Success is when the operator presses the key; a press counts for the step under way."""
-
-    def __init__(self) -> None:
-        self._pressed = threading.Event()
-
-    def press(self) -> None:
-        """May be called from any thread."""
-        self._pressed.set()
+class PersonJudge:
+    """Sees nothing: success is what the person at the seat marks, and the loop heeds their keys."""
 
     def begin(self, task: str) -> None:
-        """Forgets a press that came before the episode."""
-        del task
-        self._pressed.clear()
+        """Nothing to forget."""
 
     def shows_success(self, observation: Observation) -> bool:
-        """Whether the key was pressed since the episode began."""
+        """Never."""
         del observation
-        return self._pressed.is_set()
+        return False
 
 
 @final
@@ -63,7 +80,8 @@ class RuleJudge:
 
     def shows_success(self, observation: Observation) -> bool:
         """Asks the rule."""
-        return self._rule(self._task, observation)
+        # What NumPy calls true is no bool.
+        return bool(self._rule(self._task, observation))
 
 
 @final
@@ -101,16 +119,30 @@ class JudgedRobot:
 
     An episode is truncated at the step limit, and where the robot itself ends one that the judge has not.
 
+    Args:
+        robot: the robot; its own reward is not used.
+        judge: sees success.
+        step_limit: control steps of an episode.
+        confirm: asked when the judge sees success, with the robot standing still; False is "not yet": the episode
+            goes on. None believes the judge.
+
     Raises:
         HilDaftError: a step limit below 1.
     """
 
-    def __init__(self, robot: Robot, judge: SuccessJudge, step_limit: int) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        judge: SuccessJudge,
+        step_limit: int,
+        confirm: Callable[[], bool] | None = None,
+    ) -> None:
         if step_limit < 1:
             msg = f"step_limit={step_limit}: 1 or more is allowed"
             raise HilDaftError(msg)
         self._robot: Final = robot
         self._judge, self._limit, self._steps = judge, step_limit, 0
+        self._confirm, self._task = confirm, ""
 
     @property
     def name(self) -> str:
@@ -126,7 +158,7 @@ class JudgedRobot:
         """Resets robot, judge and step count."""
         observation = self._robot.reset(task, seed)
         self._judge.begin(task)
-        self._steps = 0
+        self._task, self._steps = task, 0
         return observation
 
     def step(self, action: Action) -> StepResult:
@@ -134,6 +166,11 @@ class JudgedRobot:
         result = self._robot.step(action)
         self._steps += 1
         success = self._judge.shows_success(result.observation)
+        if success and self._confirm is not None:
+            self._robot.stop()
+            success = self._confirm()
+            if not success:
+                self._judge.begin(self._task)
         over = self._steps >= self._limit or result.truncated or result.terminated
         return StepResult(
             observation=result.observation,

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from hildaft.robots.workspace import Workspace
-from hildaft.types import Robot
+from hildaft.types import Observation, Robot
 
 BaseAxis: TypeAlias = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
 Sink: TypeAlias = Callable[[str], None]
@@ -29,6 +29,10 @@ class RealArm(Robot, Protocol):
 
     def connect(self) -> list[str]:
         """Reads everything once, moves nothing; what a person should know, line by line."""
+        ...
+
+    def look(self) -> Observation:
+        """The observation of the state as it is, without a step."""
         ...
 
     def take_over(self) -> None:

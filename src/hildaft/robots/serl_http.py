@@ -303,6 +303,10 @@ class SerlRobot:
         """Where the end effector is, base frame; raises RobotError."""
         return Pose.from_wire(self._state().pose, self.config.quaternion).position_m
 
+    def look(self) -> Observation:
+        """The observation of the state as it is; raises RobotError."""
+        return self._observe(self._state())
+
     def take_over(self) -> None:
         """Connects where needed, and makes the measured pose the commanded one; raises RobotError."""
         if self._guard.measured is None:

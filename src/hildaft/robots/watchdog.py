@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, cast, final, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float64
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
@@ -41,11 +42,26 @@ RESET_S: Final = 120.0
 
 
 @runtime_checkable
-class SceneRobot(Robot, Protocol):
+class LookingRobot(Robot, Protocol):
+    """A robot that can be looked at without a step."""
+
+    def look(self) -> Observation:
+        """The observation of the state as it is."""
+        ...
+
+
+@runtime_checkable
+class SceneRobot(LookingRobot, Protocol):
     """A simulated robot, which knows the true state of its scene."""
 
     def scene_state(self) -> SceneState:
         """The true state, for the simulated operator."""
+        ...
+
+    def project(
+        self, points_m: Float64[np.ndarray, "k 3"]
+    ) -> Mapping[str, Float64[np.ndarray, "k 3"]]:
+        """Where points (base axes) appear in each camera's image: u and v in image widths, depth in metres."""
         ...
 
 
@@ -121,6 +137,16 @@ class WatchedRobot:
         values, arrays = self._ask("scene_state", ANSWER_S)
         state: dict[str, Any] = {**values, **arrays}
         return SceneState(**state)
+
+    def look(self) -> Observation:
+        """The observation of the state as it is, without a step."""
+        return _observation(self._ask("look", ANSWER_S)[1])
+
+    def project(
+        self, points_m: Float64[np.ndarray, "k 3"]
+    ) -> Mapping[str, Float64[np.ndarray, "k 3"]]:
+        """Where points of a simulated scene appear in its cameras' images."""
+        return self._ask("project", ANSWER_S, points_m=points_m.tolist())[1]
 
     def close(self) -> None:
         """Ends the robot's process, which stops the robot; safe to call more than once."""
@@ -293,6 +319,12 @@ def _execute(
             whole = {item.name: getattr(state, item.name) for item in fields(state)}
             arrays = {name: v for name, v in whole.items() if isinstance(v, np.ndarray)}
             return {n: v for n, v in whole.items() if n not in arrays}, arrays
+        case "look":
+            assert isinstance(robot, LookingRobot)
+            return {}, _arrays(robot.look())
+        case "project":
+            assert isinstance(robot, SceneRobot)
+            return {}, robot.project(np.array(request["points_m"], dtype=np.float64))
         case "holds":
             return {"holds": watch.holds}, {}
         case _:

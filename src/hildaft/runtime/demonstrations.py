@@ -11,12 +11,18 @@ from hildaft.types import HilDaftError
 
 
 def take_demonstrations(
-    source: Path, folder: Path, *, tasks: Sequence[str], wanted: int, robot: str, encoder_hash: str
+    source: Path | None,
+    folder: Path,
+    *,
+    tasks: Sequence[str],
+    wanted: int,
+    robot: str,
+    encoder_hash: str,
 ) -> None:
     """Puts the first `wanted` demonstrations of every task into a new run's `episodes`, whole or not at all.
 
     Args:
-        source: a run folder, or a folder of episodes.
+        source: a run folder, or a folder of episodes; None for a run that records its own.
         folder: the new run's folder; it must have no episodes yet.
         tasks: in the order a session records them.
         wanted: per task.
@@ -26,6 +32,8 @@ def take_demonstrations(
     Raises:
         HilDaftError: too few of a task, another robot, other encoders, or a disk that takes no more.
     """
+    if source is None:
+        return
     episodes = source / "episodes" if (source / "episodes").is_dir() else source
     if not episodes.is_dir():
         msg = f"demonstrations {source}: there is no such folder; give a run folder or a folder of episodes"

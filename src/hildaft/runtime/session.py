@@ -8,6 +8,7 @@ place of the one that would have been run.
 """
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -86,10 +87,12 @@ class Session:
         bench: Bench,
         view: View,
         stop: threading.Event,
+        on_taken: Callable[[int, Episode], None] | None = None,
     ) -> None:
+        """`on_taken` is told the number and the episode of each that the replay buffer takes."""
         self._plan, self._learner = plan, learner
         self._bench, self._view, self._stop = bench, view, stop
-        self._run = TrainingRun(folder, learner, view, stop)
+        self._run = TrainingRun(folder, learner, view, stop, on_taken)
 
     def run(self) -> bool:
         """Goes from wherever the folder stands to the end; False where `stop` was set before that.
@@ -122,7 +125,7 @@ class Session:
             attempts = count()
             while first <= self._run.consumed < last and not self._stop.is_set():
                 episode = self._run.next_stored()
-                while episode is None:
+                while episode is None and not self._stop.is_set():
                     attempt = next(attempts)
                     if attempt >= DEMONSTRATION_TRIES * plan.demonstrations:
                         msg = f"operator: task {task!r} was not demonstrated in {attempt} attempts; try another seed"
@@ -134,8 +137,9 @@ class Session:
                     if tried.success:
                         self._run.store.append(tried)
                         episode = tried
-                self._run.take(episode)
-                self._view.advance(self._run.consumed, {})
+                if episode is not None:
+                    self._run.take(episode)
+                    self._view.advance(self._run.consumed, {})
 
     def _warm_up(self) -> None:
         if self._stop.is_set():

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
@@ -56,8 +57,17 @@ class TrainingRun:
     Episodes are consumed in the order of the store, so a resumed run goes on as if it had never stopped.
     """
 
-    def __init__(self, folder: Path, learner: Learner, view: View, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        learner: Learner,
+        view: View,
+        stop: threading.Event,
+        on_taken: Callable[[int, Episode], None] | None = None,
+    ) -> None:
+        """`on_taken` is told the number and the episode of each that the replay buffer takes, not of those restored."""
         self._folder, self.learner = folder, learner
+        self._on_taken = on_taken
         self._view, self._stop = view, stop
         self.store: Final = EpisodeStore(folder / "episodes")
         self.metrics: Final = MetricsWriter(folder)
@@ -116,6 +126,8 @@ class TrainingRun:
     def take(self, episode: Episode) -> None:
         """Puts the store's next episode into the replay buffer."""
         self.learner.add_episode(episode)
+        if self._on_taken is not None:
+            self._on_taken(self.store.indices[self.consumed], episode)
         self.consumed += 1
 
     def next_stored(self) -> Episode | None:

@@ -6,18 +6,23 @@ No torch: the policy it is given may use it.
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, final, runtime_checkable
 
+from hildaft.data.idle_steps import without_idle_steps
 from hildaft.runtime.interaction import Pacing, record_demonstration, run_episode
 from hildaft.runtime.link import link_pb2 as pb
 from hildaft.runtime.link.client import Health, Weights, WorkerLink
 from hildaft.runtime.link.spool import Spool
+from hildaft.teleop.talk import label_tweaks
 from hildaft.types import (
     Action,
     Encoded,
+    Episode,
     HilDaftError,
     Observation,
     Operator,
+    OperatorKeys,
     Policy,
     RefinementCommand,
     Robot,
@@ -28,6 +33,8 @@ MAX_WEIGHT_AGE_S: Final = 300.0
 DEMONSTRATION_TRIES: Final = 12
 """Failed demonstrations in a row before the worker gives up."""
 _WAIT_S: Final = 0.2
+_DELIVERY_S: Final = 3.0
+"""How long a person's demonstration is waited for to reach the learner."""
 
 
 @runtime_checkable
@@ -45,11 +52,33 @@ class ActingPolicy(Policy, Protocol):
 
 @runtime_checkable
 class Demonstrator(Operator, Protocol):
-    """An operator who can also do the whole task."""
+    """A simulated operator who can also do the whole task."""
 
     def demonstrate(self) -> Action:
         """The human's action for this step."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Companion:
+    """Who is beside the robot: corrects and talks as `operator`, and can do the whole task."""
+
+    operator: Operator
+    begin_demonstration: Callable[[str, int], None]
+    """Called after the reset that precedes a demonstration."""
+    demonstrate: Callable[[], Action]
+    """The human's action for this step."""
+    keys: OperatorKeys | None = None
+    """A person's keys; None for a simulated one."""
+
+    @staticmethod
+    def simulated(operator: Demonstrator) -> "Companion":
+        """One who needs no keys and begins a demonstration as any other episode."""
+        return Companion(
+            operator=operator,
+            begin_demonstration=operator.begin,
+            demonstrate=operator.demonstrate,
+        )
 
 
 @final
@@ -57,6 +86,8 @@ class Worker:
     """Runs one robot for a learner until the run is finished or `stop` is set.
 
     Args:
+        companion: the person, or the simulated one.
+        on_episode: told each episode that goes to the learner.
         local_seed: number of an episode this worker chose itself -> scene seed.
         say: takes lines for people.
     """
@@ -65,7 +96,7 @@ class Worker:
         self,
         robot: Robot,
         policy: ActingPolicy,
-        operator: Demonstrator,
+        companion: Companion,
         spool: Spool,
         tasks: tuple[str, ...],
         pacing: Pacing,
@@ -74,8 +105,10 @@ class Worker:
         say: Callable[[str], None],
         stop: threading.Event,
         max_weight_age_s: float = MAX_WEIGHT_AGE_S,
+        on_episode: Callable[[Episode], None] = lambda episode: None,
     ) -> None:
-        self._robot, self._policy, self._operator = robot, policy, operator
+        self._robot, self._policy, self._companion = robot, policy, companion
+        self._on_episode = on_episode
         self._spool, self._tasks, self._pacing = spool, tasks, pacing
         self._local_seed, self._say, self._stop = local_seed, say, stop
         self._max_weight_age_s = max_weight_age_s
@@ -107,6 +140,9 @@ class Worker:
                     return link.drain(600.0)
                 case pb.Assignment.DEMONSTRATE:
                     self._demonstrate(assignment.task, assignment.seed)
+                    if self._companion.keys is not None:
+                        # A person is not asked for a demonstration that the learner is about to have.
+                        link.drain(_DELIVERY_S)
                 case pb.Assignment.ROLLOUT if following.refresh():
                     self._roll_out(following, assignment.task, assignment.seed)
                 case _:
@@ -135,17 +171,23 @@ class Worker:
         episode = record_demonstration(
             self._robot,
             self._policy,
-            self._operator.demonstrate,
-            self._operator.begin,
+            self._companion.demonstrate,
+            self._companion.begin_demonstration,
             task,
             seed,
             pacing=self._pacing,
+            keys=self._companion.keys,
             journal=self._spool,
         )
         if episode.success:
-            self._spool.commit(episode)
+            if self._companion.keys is not None:
+                episode = without_idle_steps(episode, self._robot.action_scale, label_tweaks)
+            self._commit(episode)
             self._failed = 0
+        elif self._stop.is_set():
+            self._spool.discard()
         else:
+            self._say(f"the demonstration of {task} was no success and is not kept")
             self._spool.discard()
             self._failed += 1
             if self._failed >= DEMONSTRATION_TRIES:
@@ -160,15 +202,20 @@ class Worker:
         episode = run_episode(
             self._robot,
             following,
-            self._operator,
+            self._companion.operator,
             task,
             seed,
             "online",
             pacing=self._pacing,
+            keys=self._companion.keys,
             journal=self._spool,
         )
-        self._spool.commit(episode)
+        self._commit(episode)
         self._measure()
+
+    def _commit(self, episode: Episode) -> None:
+        self._spool.commit(episode)
+        self._on_episode(episode)
 
     def _begin(self, state: str) -> None:
         self._state, self._held_because = state, ""

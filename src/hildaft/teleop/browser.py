@@ -1,8 +1,9 @@
-"""A person at the console in the browser: their hand, their words and their keys, as the robot's loop sees them.
+"""A person at the console: their hand, their words and their keys, as the robot's loop sees them.
 
-The page's messages arrive on one thread, the loop asks on another. Whatever the page does or fails to do, the hand
-counts as gone when nothing was heard of it for `SeatConfig.silence_s`: the robot then stands still for a moment
-and the policy gathers speed again, or the robot stays held, as configured.
+The hand is on the page, or on a device at the robot's machine beside it. The page's messages arrive on one thread,
+the loop asks on another. Whatever the page does or fails to do, the hand counts as gone when nothing was heard of it
+for `SeatConfig.silence_s`: the robot then stands still for a moment and the policy gathers speed again, or the robot
+stays held, as configured.
 """
 
 import threading
@@ -14,6 +15,7 @@ from typing import Final, Literal, TypeAlias, final
 import numpy as np
 from jaxtyping import Float32
 
+from hildaft.teleop.device import DeviceOperator
 from hildaft.teleop.talk import WINDOW
 from hildaft.types import (
     ACTION_DIM,
@@ -31,6 +33,8 @@ Control: TypeAlias = Literal["policy", "human", "helper", "hold"]
 """Who moves the robot: the policy, the person, the operator who stands in for them, or nobody."""
 
 _MOTION_DIM: Final = 6
+_DEVICE_LOOK_S: Final = 0.01
+"""While the robot is held, a device is looked at so often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,7 @@ class BrowserOperator:
     Args:
         jaws_closed: whether the jaws are commanded closed now; read when a hand takes over.
         helper: an operator who stands in while no hand is on the robot, or None.
+        device: a device in the person's hand, beside the page, or None. It holds the robot by rules of its own.
         look: called while the robot is held, to keep the picture fresh.
         stop: set by the stop key; when others set it, a robot that is held is released to end its episode.
         clock: seconds, monotonic; replaceable in tests.
@@ -82,12 +87,15 @@ class BrowserOperator:
         config: SeatConfig | None = None,
         *,
         helper: Operator | None = None,
+        device: DeviceOperator | None = None,
         look: Callable[[], None] | None = None,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config: Final = config or SeatConfig()
         self._jaws_closed, self._helper, self._look, self._clock = jaws_closed, helper, look, clock
+        self.device: Final = device
+        """The device in the person's hand."""
         self._stop = stop or threading.Event()
         self._changed = threading.Condition()
         self._motion: Float32[np.ndarray, 6] = np.zeros(_MOTION_DIM, dtype=np.float32)
@@ -98,6 +106,8 @@ class BrowserOperator:
         self._paused = False
         self._command, self._talk_left, self._keeps_talking = NULL_COMMAND, 0, False
         self._demonstrating = False
+        self.asks = False
+        """Whether the person is asked if the task is done."""
         self.helper_on = True
         """Whether the stand-in may act."""
         self._forget_hand()
@@ -163,6 +173,29 @@ class BrowserOperator:
                 self._stop.set()
             self._changed.notify_all()
 
+    def confirm(self, seconds: float) -> bool:
+        """Asks the person whether the task is done, the robot standing still; silence is a yes.
+
+        "Failure" answers "not yet", "success" yes; "again" and "stop" are left for the loop. For the loop.
+        """
+        end = self._clock() + seconds
+        with self._changed:
+            if self._mark not in (None, "success"):
+                # Said before the question: no answer to it.
+                return False
+            self.asks = True
+            try:
+                while self._mark is None and not self._stop.is_set():
+                    left_s = end - self._clock()
+                    if left_s <= 0:
+                        return True
+                    self._changed.wait(left_s)
+                answer = self._mark
+                self._mark = None if answer in ("success", "failure") else answer
+                return answer == "success"
+            finally:
+                self.asks = False
+
     def pause(self, paused: bool) -> None:
         """Holds the robot until told otherwise."""
         with self._changed:
@@ -170,7 +203,9 @@ class BrowserOperator:
             self._changed.notify_all()
 
     def hand_back(self) -> None:
-        """Ends a hold that followed the hand (`SeatConfig.after` = hold)."""
+        """Ends a hold that followed the hand (`SeatConfig.after` = hold), or a device that was lost."""
+        if self.device is not None:
+            self.device.excuse()
         with self._changed:
             if self._control == "hold":
                 self._still_left, self._hand_steps = 0, 0
@@ -194,10 +229,10 @@ class BrowserOperator:
     def control(self) -> Control:
         """Who moves the robot now."""
         with self._changed:
-            if self._paused or self._mark == "stop":
+            if self._paused or self.asks or self._mark == "stop":
                 return "hold"
             if self._demonstrating:
-                return "human" if self._has_hand() else "hold"
+                return "human" if self._has_hand() or self._device_has_hand else "hold"
             return self._control
 
     @property
@@ -219,7 +254,13 @@ class BrowserOperator:
         del task, seed
         self._begin(demonstrating=True)
 
+    @property
+    def _device_has_hand(self) -> bool:
+        return self.device is not None and self.device.hand == "human"
+
     def _begin(self, *, demonstrating: bool) -> None:
+        if self.device is not None:
+            self.device.begin("", 0)
         with self._changed:
             self._demonstrating = demonstrating
             self._command, self._talk_left, self._keeps_talking = NULL_COMMAND, 0, False
@@ -241,14 +282,18 @@ class BrowserOperator:
             return mark
 
     def holds(self) -> bool:
-        """Whether the robot must stand still: paused, held after a hand, or a demonstration without a hand."""
+        """Whether the robot must stand still: paused, held after a hand or a lost device, or nobody demonstrates."""
+        hand = "policy" if self.device is None else self.device.look()
         with self._changed:
             if self._paused:
                 # What happened meanwhile is looked at once before the policy acts on it.
                 self._still_left = max(1, self._still_left)
             stays = self._control == "hold" and self._config.after == "hold"
             waits = self._demonstrating or (stays and self._still_left == 0)
-            held = self._paused or (waits and not self._has_hand())
+            driven = hand == "human" or self._has_hand()
+            held = self._paused or ((waits or hand == "held") and not driven)
+            if held and hand == "held":
+                self._control = "hold"
             if held and self._stop.is_set():
                 self._mark = "stop"
             return held
@@ -257,8 +302,15 @@ class BrowserOperator:
         """Shows a fresh picture and waits for the person, a control period at most."""
         if self._look is not None:
             self._look()
+        end = self._clock() + 1.0 / CONTROL_HZ
         with self._changed:
-            self._changed.wait(1.0 / CONTROL_HZ)
+            if self.device is None:
+                self._changed.wait(1.0 / CONTROL_HZ)
+                return
+            # A device reports to nobody: it has to be asked.
+            while self.device.look() != "human" and self._clock() < end:
+                if self._changed.wait(_DEVICE_LOOK_S):
+                    return
 
     def speak(self) -> RefinementCommand:
         """The command in force before this step's action."""
@@ -274,7 +326,14 @@ class BrowserOperator:
         """The hand's action, a step of the hand-over, or None to let the policy act."""
         # Asked in every step: the stand-in keeps count of them.
         helped = None if self._helper is None else self._helper.tweak(policy_action)
+        driven = None if self.device is None else self.device.take()
         with self._changed:
+            if driven is not None and (driven.is_correction or not self._has_hand()):
+                # The device stands still after a push by itself; the policy then gathers speed.
+                self._hand_steps = self._still_left = 0
+                self._ramp_left = self._config.ramp_steps
+                self._control = "human" if driven.is_correction else "hold"
+                return driven
             if self._has_hand():
                 return Tweak(self._hand_action())
             if self._hand_steps > 0:
@@ -299,7 +358,10 @@ class BrowserOperator:
 
     def demonstrate(self) -> Action:
         """The hand's action of a demonstration; `holds` has waited for a hand."""
+        driven = None if self.device is None else self.device.take()
         with self._changed:
+            if driven is not None and (driven.is_correction or not self._has_hand()):
+                return driven.action
             if self._has_hand():
                 return self._hand_action()
             self._hand_steps = 0

@@ -6,7 +6,7 @@ moves the robot: what it said last is forgotten after `DeviceConfig.silence_s`.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias, final, runtime_checkable
 
 import numpy as np
@@ -60,8 +60,6 @@ class Device(Protocol):
 class DeviceConfig:
     """How a device's deflection becomes an intervention. None of it is in the paper."""
 
-    frame: OperatorFrame = field(default_factory=OperatorFrame)
-    """Where forward, left and up are for the operator, in base axes."""
     dead_zone: float = 0.1
     """Deflection below which an axis is at rest, in [0, 0.5]; what is left is stretched to full scale."""
     engage: float = 0.2
@@ -101,11 +99,13 @@ class DeviceOperator:
     """Implements `types.Operator` on a device, and demonstrates.
 
     While the policy acts, pushing past `engage` or pressing a button takes control. Letting go holds the robot
-    still for `release_s`, then the policy goes on; the gripper keeps its state until a button changes it.
+    still for `release_s`, then the policy goes on; the gripper keeps its state until a button changes it. Standing
+    still, at rest or held, is executed but is no correction to learn from.
 
     Args:
         device: the device; closed by whoever opened it.
-        words: the refinement command in force, for talk from elsewhere.
+        frame: where forward, left and up are for the operator, in base axes.
+        jaws_closed: whether the jaws are commanded closed now; without it the device remembers what it last said.
         clock: seconds, monotonic; replaceable in tests.
     """
 
@@ -114,15 +114,19 @@ class DeviceOperator:
         device: Device,
         config: DeviceConfig | None = None,
         *,
-        words: Callable[[], RefinementCommand] | None = None,
+        frame: OperatorFrame | None = None,
+        jaws_closed: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._device, self._config = device, config or DeviceConfig()
-        self._words, self._clock = words, clock
-        matrix = self._config.frame.matrix.astype(np.float32)
+        self._jaws_closed, self._clock = jaws_closed, clock
+        self.frame: Final = frame or OperatorFrame()
+        """Where forward, left and up are for the operator."""
+        matrix = self.frame.matrix.astype(np.float32)
         self._to_base: Final = np.kron(np.eye(2, dtype=np.float32), matrix)
         self.fault = ""
         """Why the robot is held or the device is ignored now; "" while all is well."""
+        self._excused = False
         self.begin("", 0)
 
     def begin(self, task: str, seed: int) -> None:
@@ -133,28 +137,45 @@ class DeviceOperator:
         self._grip = np.float32(-1.0)
 
     @property
-    def frame(self) -> OperatorFrame:
-        """Where forward, left and up are for the operator."""
-        return self._config.frame
+    def name(self) -> str:
+        """What the device calls itself."""
+        return self._device.name
 
     @property
     def hand(self) -> Hand:
         """Who has the robot."""
         return self._hand
 
+    def look(self) -> Hand:
+        """Reads the device while no step is taken; who has the robot then."""
+        reading = self._device.read()
+        self._update_hand(reading, self._live_axes(reading))
+        return self._hand
+
+    def excuse(self) -> None:
+        """Does without a device that holds the robot, until it is well again: a person has said so."""
+        self._excused = self._hand == "held"
+
     def speak(self) -> RefinementCommand:
-        """The words in force; "[null]" where nobody talks."""
-        return NULL_COMMAND if self._words is None else self._words()
+        """A hand says nothing."""
+        return NULL_COMMAND
 
     def tweak(self, policy_action: Action) -> Tweak | None:
         """The person's action while they have the robot; standing still while it is held; None for the policy."""
+        taken = self.take()
+        if taken is None:
+            self._grip = np.float32(1.0 if policy_action[6] > 0 else -1.0)
+        return taken
+
+    def take(self) -> Tweak | None:
+        """What the hand does now; None while it leaves the robot alone."""
         reading = self._device.read()
         axes = self._live_axes(reading)
         self._update_hand(reading, axes)
         if self._hand == "policy":
-            self._grip = np.float32(1.0 if policy_action[6] > 0 else -1.0)
             return None
-        return Tweak(action=self._action(reading, axes))
+        acts = self._hand == "human" and (bool(axes.any()) or self._is_pressed(reading))
+        return Tweak(self._action(reading, axes), acts)
 
     def demonstrate(self) -> Action:
         """The person's action, standing still at rest and whenever the device cannot be trusted."""
@@ -175,10 +196,14 @@ class DeviceOperator:
         size = np.maximum(np.abs(pushed) - zone, 0.0) / (1.0 - zone)
         return (np.sign(pushed) * size).astype(np.float32)
 
+    def _is_pressed(self, reading: Reading) -> bool:
+        """Whether a gripper button is down, in a report that can be trusted."""
+        live = reading.age_s <= self._config.silence_s and not self.fault
+        return live and (reading.close or reading.open)
+
     def _update_hand(self, reading: Reading, axes: Float32[np.ndarray, "6"]) -> None:
         config, now = self._config, self._clock()
         silent = reading.age_s > config.silence_s
-        pressed = not silent and not self.fault and (reading.close or reading.open)
         zone = (config.engage - config.dead_zone) / (1.0 - config.dead_zone)
         deflected = float(np.abs(axes).max())
         pushed = deflected > 0.0 and (self._hand == "human" or deflected >= zone)
@@ -186,13 +211,15 @@ class DeviceOperator:
         at_rest = not self.fault and float(np.abs(reading.axes).max()) <= config.dead_zone
         if not self.fault and silent and not at_rest and self._hand != "policy":
             self.fault = f"{self._device.name} has been silent for over {config.silence_s:g} s"
+        self._excused = self._excused and bool(self.fault)
         if self.fault:
-            self._hand = "held" if config.on_fault == "hold" else "policy"
+            holds = config.on_fault == "hold" and not self._excused
+            self._hand = "held" if holds else "policy"
         elif self._hand == "held":
             # Back only from rest: a device that returns pushed must not throw the robot.
             self._hand = "human" if at_rest else "held"
             self._moved_s = now
-        elif pushed or pressed:
+        elif pushed or self._is_pressed(reading):
             self._hand, self._moved_s = "human", now
         elif self._hand == "human" and now - self._moved_s >= config.release_s:
             self._hand = "policy"
@@ -201,7 +228,9 @@ class DeviceOperator:
         config = self._config
         action = np.zeros(ACTION_DIM, dtype=np.float32)
         trusted = self._hand != "held" and not self.fault
-        if trusted and reading.age_s <= config.silence_s and reading.close != reading.open:
+        if self._jaws_closed is not None:
+            self._grip = np.float32(1.0 if self._jaws_closed() else -1.0)
+        if trusted and self._is_pressed(reading) and reading.close != reading.open:
             self._grip = np.float32(1.0 if reading.close else -1.0)
         if trusted:
             action[:6] = self._to_base @ axes

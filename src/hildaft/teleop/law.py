@@ -1,4 +1,4 @@
-"""Loads the user's law of a scripted operator: Python code that the user names, and that is run."""
+"""Loads a function of the user's, such as a scripted operator's law: Python code that they name, and that is run."""
 
 import importlib
 import importlib.util
@@ -15,17 +15,19 @@ Law: TypeAlias = Callable[[Any, Any, ActionScale], Advice]
 
 
 def load_law(name: str) -> Law:
-    """The function that `module:function` or `file.py:function` names.
+    """The law of an environment's scripted operator; raises HilDaftError as `load_function` does."""
+    return cast(Law, load_function(name, "environment.operator", "docs/gymnasium.md"))
+
+
+def load_function(name: str, setting: str, page: str) -> Callable[..., Any]:
+    """The function that `module:function` or `file.py:function` names in a setting that a docs page explains.
 
     Raises:
         HilDaftError: nothing is named, there is no such file, module or function, or its code fails to load.
     """
     place, _, function = name.rpartition(":")
     if not place or not function:
-        msg = (
-            f"environment.operator={name!r}: `module:function` or `file.py:function` is needed to demonstrate and"
-            " correct; docs/gymnasium.md has an example"
-        )
+        msg = f"{setting}={name!r}: `module:function` or `file.py:function` is needed; {page} has an example"
         raise HilDaftError(msg)
     try:
         module = (
@@ -33,17 +35,17 @@ def load_law(name: str) -> Law:
         )
     except Exception as error:  # the user's code may raise anything
         reason = " ".join(f"{type(error).__name__} {error}".split())
-        msg = f"environment.operator={name!r}: cannot be loaded ({reason})"
+        msg = f"{setting}={name!r}: cannot be loaded ({reason})"
         raise HilDaftError(msg) from error
-    law = getattr(module, function, None)
-    if not callable(law):
+    found = getattr(module, function, None)
+    if not callable(found):
         own = [
             n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__
         ]
         there = ", ".join(own)
-        msg = f"environment.operator={name!r}: no function {function!r} there; found {there or 'none'}"
+        msg = f"{setting}={name!r}: no function {function!r} there; found {there or 'none'}"
         raise HilDaftError(msg)
-    return cast(Law, law)
+    return cast(Callable[..., Any], found)
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -77,10 +77,12 @@ const TITLES = { policy: "POLICY", human: "YOU DRIVE", helper: "SIMULATED OPERAT
 function hint() {
   if (state.control === "replay") return "Look at your demonstration, then keep or discard it.";
   if (!state.in_control) return state.taken ? "Somebody else is in control. You are watching." : "Nobody is in control. Take control to drive or talk.";
+  if (state.asks) return "Is the task done? <kbd>Y</kbd> yes, <kbd>N</kbd> not yet. No answer is a yes.";
   if (state.paused) return "Paused: the robot stands still. <kbd>P</kbd> goes on.";
-  if (state.control === "human") return "The robot follows your hand. Let go and it stops.";
+  if (state.device?.fault && state.device.hand === "held") return `${escape(state.device.fault)}. The robot is held until it is back and at rest. Drive here, or go on without it with <kbd>H</kbd>.`;
+  if (state.control === "human") return `The robot follows ${state.device?.hand === "human" ? escape(state.device.name) : "your hand"}. Let go and it stops.`;
   if (state.control === "helper") return "The simulated operator corrects. Drive, and it steps back.";
-  if (state.mode !== "policy") return "Hold <kbd>W</kbd><kbd>A</kbd><kbd>S</kbd><kbd>D</kbd> to move, <kbd>R</kbd><kbd>F</kbd> for up and down, <kbd>G</kbd> for the jaws. Time stands still while you let go.";
+  if (state.mode !== "policy") return (state.device ? `Push the ${escape(state.device.name)}, or hold ` : "Hold ") + "<kbd>W</kbd><kbd>A</kbd><kbd>S</kbd><kbd>D</kbd> to move, <kbd>R</kbd><kbd>F</kbd> for up and down, <kbd>G</kbd> for the jaws. Time stands still while you let go.";
   if (state.control === "hold") return "The robot stands still. Drive, or hand back with <kbd>H</kbd>.";
   return "The policy moves. Hold <kbd>W</kbd><kbd>A</kbd><kbd>S</kbd><kbd>D</kbd> <kbd>R</kbd><kbd>F</kbd> to correct it, or tell it with <kbd>I</kbd><kbd>J</kbd><kbd>K</kbd><kbd>L</kbd> <kbd>U</kbd><kbd>O</kbd>.";
 }
@@ -90,7 +92,7 @@ function show(next) {
   document.body.dataset.control = state.control;
   document.body.classList.toggle("seated", state.in_control);
   hand.enabled = state.in_control;
-  $("control").textContent = state.control === "human" && !state.in_control ? "A PERSON DRIVES" : TITLES[state.control];
+  $("control").textContent = state.asks ? "DONE?" : state.control === "human" && !state.in_control ? "A PERSON DRIVES" : TITLES[state.control];
   setHtml("hint", hint());
   $("count").textContent = state.note || (state.episode ? `episode ${state.episode}` : "");
   $("mode").textContent = `robot ${state.robot} · ${state.mode}`;
@@ -104,6 +106,9 @@ function show(next) {
   $("jaw").value = state.jaw;
   $("jawtext").textContent = state.closed ? "closed" : "open";
   $("griptext").textContent = state.closed ? "open" : "close";
+  $("device").hidden = !state.device;
+  $("device").textContent = state.device ? state.device.name : "";
+  $("device").className = `pad-state ${state.device?.fault ? "lost" : "on"}`;
   $("frame").textContent = `forward ${state.axes[0]}, left ${state.axes[1]}, up ${state.axes[2]} of the robot`;
   $("helperrow").hidden = state.helper === null;
   $("helper").checked = !!state.helper;
@@ -111,6 +116,8 @@ function show(next) {
   showTalk();
   showReview();
 }
+
+function escape(text) { return Object.assign(document.createElement("i"), { textContent: text }).innerHTML; }
 
 function setHtml(id, html) { if ($(id).innerHTML !== html) $(id).innerHTML = html; }
 

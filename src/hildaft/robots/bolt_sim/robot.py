@@ -2,6 +2,9 @@
 
 from typing import Any, Final, final
 
+import numpy as np
+from jaxtyping import Float64
+
 from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.model import RobotName
 from hildaft.types import Action, ActionScale, Observation, SceneState, StepResult
@@ -50,6 +53,13 @@ class BoltRobot:
     def scene_state(self) -> SceneState:
         """The true state, for the simulated operator."""
         return self.env.scene_state()
+
+    def project(
+        self, points_m: Float64[np.ndarray, "k 3"]
+    ) -> dict[str, Float64[np.ndarray, "k 3"]]:
+        """Where points (base axes) appear in each camera's image: u and v in image widths, depth in metres."""
+        seen = self.env.scene.project(points_m)
+        return {name: np.column_stack([s.uv, s.depth_m]) for name, s in seen.items()}
 
     def close(self) -> None:
         """Frees the GL context."""
