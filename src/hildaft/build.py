@@ -81,13 +81,11 @@ def open_run(
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
-    With `seating` a person may sit beside the robot: the run then goes by the clock. They demonstrate and correct
-    themselves, or the simulated operator does and stands in while no hand is on the robot. With `demonstrations` a new
-    run starts from those of another run.
+    With `seating` a person may sit beside the robot, which then goes by the clock: they demonstrate and correct, or the
+    simulated operator does while no hand is on it. With `demonstrations` a new run starts from those of another.
 
     Raises:
-        HilDaftError: the folder exists and `resume` was not asked for, or the reverse; the demonstrations do not fit;
-            the person's device is missing.
+        HilDaftError: the folder exists and `resume` was not asked for, or the reverse; demonstrations or device fail.
     """
     config = resolve_config(config, folder, resume=resume)
     if seating is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):

@@ -102,8 +102,7 @@ def worker(words: Sequence[str]) -> int:
         judge: JudgeConfig = field(default_factory=JudgeConfig)
         """Who says that a task is done here; as the learner's config says where nothing is given."""
         console: bool = False
-        """Open the operator's seat in the browser; the robot then goes by the clock. A person as operator opens it
-        too."""
+        """Open the operator's seat in the browser, as a person as operator does; the robot goes by the clock."""
         seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
 
     from hildaft.build_remote import WorkerOptions, run_worker
@@ -112,8 +111,7 @@ def worker(words: Sequence[str]) -> int:
 
     given = parse_words(WorkerArguments, "worker", words)
     name = given.name or f"{socket.gethostname().partition('.')[0]}-{given.robot}"
-    _require_positive("spool-gib", given.spool_gib)
-    _require_positive("max-weight-age", given.max_weight_age)
+    _require_positive(spool_gib=given.spool_gib, max_weight_age=given.max_weight_age)
     options = WorkerOptions(
         arm=None if given.env is None else read_arm(given.env),
         robot=given.robot,
@@ -138,10 +136,11 @@ def _say_as(name: str, line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {name}: {line}", file=sys.stderr, flush=True)
 
 
-def _require_positive(option: str, value: float) -> None:
-    if not 0 < value < 1e9:
-        msg = f"--{option} {value}: a positive number is allowed"
-        raise HilDaftError(msg)
+def _require_positive(**options: float) -> None:
+    for name, value in options.items():
+        if not 0 < value < 1e9:
+            msg = f"--{name.replace('_', '-')} {value}: a positive number is allowed"
+            raise HilDaftError(msg)
 
 
 def status(words: Sequence[str]) -> int:
