@@ -35,7 +35,7 @@ def test_a_good_folder_is_ok_in_every_line(folder, capsys):
     ("now", "level", "words"),
     [
         (NOW + VALID + timedelta(days=1), "fail", "expired on"),
-        (NOW + VALID - timedelta(days=10), "warn", "expires in 9 days"),
+        (NOW + VALID - timedelta(days=9, hours=12), "warn", "expires in 9 days"),
         (NOW - timedelta(days=3), "fail", "valid from"),
     ],
 )
