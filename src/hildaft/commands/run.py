@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hildaft.commands.parse import parse_words
+from hildaft.commands.parse import environment_file, parse_words
 from hildaft.types import HilDaftError
 
 
@@ -23,7 +23,7 @@ def train(words: Sequence[str]) -> int:
     preset = words[0] if words and not words[0].startswith("-") else "hildaft"
     require_name("preset", preset, tuple(PRESETS))
     rest = words[1:] if words and not words[0].startswith("-") else words
-    file = _environment_file(rest)
+    file = environment_file(rest)
     start = PRESETS[preset] if file is None else with_environment(PRESETS[preset], file)
 
     @dataclass(frozen=True)
@@ -52,16 +52,6 @@ def train(words: Sequence[str]) -> int:
         seating=given.seated if given.console or given.seated.has_person else None,
         demonstrations=given.demonstrations,
     )
-
-
-def _environment_file(words: Sequence[str]) -> Path | None:
-    """What --env names: the environment decides which task names the other options may hold."""
-    for index, word in enumerate(words):
-        if word.startswith("--env="):
-            return Path(word.removeprefix("--env="))
-        if word == "--env" and index + 1 < len(words):
-            return Path(words[index + 1])
-    return None
 
 
 def demo(words: Sequence[str]) -> int:

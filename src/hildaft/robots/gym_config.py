@@ -4,12 +4,12 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
+from hildaft.robots.real_arm import BaseAxis
 from hildaft.types import ActionScale, HilDaftError
 
 CAMERAS = ("head", "wrist")
 """The views the backbones read; an environment with one camera feeds it to both."""
 
-BaseAxis: TypeAlias = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
 Motion: TypeAlias = Literal["dx", "dy", "dz", "droll", "dpitch", "dyaw"]
 MOTIONS: tuple[Motion, ...] = get_args(Motion)
 
