@@ -1,6 +1,7 @@
 """Another backbone for a run's stored episodes: `encode`."""
 
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -103,6 +104,8 @@ def _encode_with_progress(
     from hildaft.runtime.encoding import encode_store
 
     columns = (TextColumn("encode"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # As the other long commands do: a shell starts its background jobs deaf to this signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with Progress(*columns) as progress:
             bar = progress.add_task("encode", total=len(wanted))
