@@ -46,7 +46,8 @@ class OctoPretraining(nn.Module):
         losses = self.h_losses(
             tokens.h, batch.geometry, batch.sketch, batch.action, batch.has_action
         )
-        return losses | self._point_losses(tokens.cameras, batch)
+        cameras = {name: patches[:, 0] for name, patches in tokens.cameras.items()}
+        return losses | patch_losses(self.cells, cameras, batch)
 
     def h_losses(
         self,
@@ -71,22 +72,6 @@ class OctoPretraining(nn.Module):
 
     def _tokens(self, batch: Batch) -> OctoTokens:
         return self.model.tokens(batch.pixels, self.model.words(batch.words), batch.word_mask)
-
-    def _point_losses(
-        self, cameras: Mapping[str, Float[Tensor, "b 1 64 d"]], batch: Batch
-    ) -> dict[str, Tensor]:
-        points, cells = [], []
-        for index, camera in enumerate(CAMERAS):
-            out = self.cells[camera](cameras[camera][:, 0]).unflatten(2, (len(KEY_POINTS), 3))
-            logits = out[..., 0].transpose(1, 2)
-            side = 8
-            centre = grid_centres(side, logits)
-            spread = centre[None, :, None] + torch.tanh(out[..., 1:]) * (2.0 / side)
-            position = torch.einsum("bkc,bckx->bkx", logits.softmax(-1), spread)
-            wanted, seen = batch.points[:, index], batch.inside[:, index]
-            points.append(position_loss(position, wanted, seen))
-            cells.append(cell_loss(logits.unflatten(2, (side, side)), wanted, seen))
-        return {"points": torch.stack(points).mean(), "cells": torch.stack(cells).mean()}
 
 
 @final
@@ -117,6 +102,23 @@ class EncoderPretraining(nn.Module):
     def geometry(self, batch: Batch) -> Float[Tensor, "b 77"]:
         """The geometry as read from the features."""
         return self.read_geometry(self.model.features(*self.model.trunk(batch.pixels)))
+
+
+def patch_losses(
+    cells: nn.ModuleDict, cameras: Mapping[str, Float[Tensor, "b 64 d"]], batch: Batch
+) -> dict[str, Tensor]:
+    """Key-point losses of a backbone, read off its patch tokens by one linear layer per camera."""
+    points, votes, side = [], [], 8
+    for index, camera in enumerate(CAMERAS):
+        out = cells[camera](cameras[camera]).unflatten(2, (len(KEY_POINTS), 3))
+        logits = out[..., 0].transpose(1, 2)
+        centre = grid_centres(side, logits)
+        spread = centre[None, :, None] + torch.tanh(out[..., 1:]) * (2.0 / side)
+        position = torch.einsum("bkc,bckx->bkx", logits.softmax(-1), spread)
+        wanted, seen = batch.points[:, index], batch.inside[:, index]
+        points.append(position_loss(position, wanted, seen))
+        votes.append(cell_loss(logits.unflatten(2, (side, side)), wanted, seen))
+    return {"points": torch.stack(points).mean(), "cells": torch.stack(votes).mean()}
 
 
 def grid_centres(side: int, like: Tensor) -> Float[Tensor, "c 2"]:

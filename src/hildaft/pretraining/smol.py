@@ -1,6 +1,5 @@
 """smol-tiny in training, by octo-tiny's recipe: the same frames, instructions, losses and probe."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, final
@@ -15,14 +14,13 @@ from hildaft.models.octo import OctoTiny
 from hildaft.models.smol import SmolTiny
 from hildaft.pretraining.batches import SKETCH_DIM, Batch, Batches
 from hildaft.pretraining.dataset import CAMERAS, KEY_POINTS, DatasetConfig, build_frames
-from hildaft.pretraining.networks import cell_loss, grid_centres, position_loss
+from hildaft.pretraining.networks import patch_losses
 from hildaft.pretraining.probe import probe
 from hildaft.pretraining.targets import TARGET_DIM
 from hildaft.pretraining.trainer import Trainer, TrainerConfig
 from hildaft.types import ACTION_DIM
 
 _BETA: Final = 0.1
-_SIDE: Final = 8
 
 
 @final
@@ -48,28 +46,13 @@ class SmolPretraining(nn.Module):
             "geometry": geometry,
             "skill": (skill.mean(1) * rows).sum() / rows.sum().clamp(min=1.0),
             "sketch": F.mse_loss(self.read_sketch(tokens.h), batch.sketch),
-            **self._point_losses(tokens.cameras, batch),
+            **patch_losses(self.cells, tokens.cameras, batch),
         }
 
     def geometry(self, batch: Batch) -> Float[Tensor, "b 77"]:
         """The geometry as read from h."""
         words = self.model.words(batch.words)
         return self.read_geometry(self.model.tokens(batch.pixels, words, batch.word_mask).h)
-
-    def _point_losses(
-        self, cameras: Mapping[str, Float[Tensor, "b 64 w"]], batch: Batch
-    ) -> dict[str, Tensor]:
-        points, cells = [], []
-        for index, camera in enumerate(CAMERAS):
-            out = self.cells[camera](cameras[camera]).unflatten(2, (len(KEY_POINTS), 3))
-            logits = out[..., 0].transpose(1, 2)
-            centre = grid_centres(_SIDE, logits)[None, :, None]
-            spread = centre + torch.tanh(out[..., 1:]) * (2.0 / _SIDE)
-            position = torch.einsum("bkc,bckx->bkx", logits.softmax(-1), spread)
-            wanted, seen = batch.points[:, index], batch.inside[:, index]
-            points.append(position_loss(position, wanted, seen))
-            cells.append(cell_loss(logits.unflatten(2, (_SIDE, _SIDE)), wanted, seen))
-        return {"points": torch.stack(points).mean(), "cells": torch.stack(cells).mean()}
 
 
 def train_smol(
