@@ -205,7 +205,8 @@ class Person:
             needed = self._seen.remaining_steps
             self._needed.append(needed)
             self._least = min(self._least, needed)
-            self._follow(self._seen)
+            if self._config.talk != "none":
+                self._follow(self._seen)
         return self._seen
 
     def _follow(self, seen: Sight) -> None:
