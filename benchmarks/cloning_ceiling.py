@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import tyro
 
-from hildaft.algo.config import HILDAFT
 from hildaft.build import build_encoders, build_learner, build_policy
 from hildaft.config import PRESETS
+from hildaft.data.replay import States
 from hildaft.eval.evaluate import evaluate
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.runtime.interaction import Pacing, run_episode
@@ -81,15 +81,9 @@ def as_demonstration(episode: Episode, labels: list[Action]) -> Episode:
 def main() -> None:
     given = tyro.cli(Arguments)
     torch.set_num_threads(1)
-    config = replace(
-        PRESETS["hildaft"],
-        seed=given.seed,
-        method=replace(HILDAFT, warmup_q_weight=0.0),
-    )
-    config = replace(config, training=replace(config.training, warmup_critic_every=10**9))
+    config = replace(PRESETS["bc"], seed=given.seed)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
-    learner.warmup_updates = 1
     policy = build_policy(config, encoders)
     robot = BoltRobot(config.robot)
     episodes: list[Episode] = []
@@ -114,9 +108,7 @@ def main() -> None:
                 episodes.append(as_demonstration(episode, labeller.labels))
                 learner.add_episode(episodes[-1])
         if number == 0:
-            h = torch.from_numpy(np.concatenate([e.h for e in episodes]))
-            features = torch.from_numpy(np.concatenate([e.features for e in episodes]))
-            learner.dual_actor.fit_normalisation(h, features)
+            learner.fit_normalisation(States.of(episodes, learner.dual_actor.device))
         until = learner.warmup_updates + given.updates
         learner.warm_up(until, lambda _, m: losses.append(m["actor/bc_loss"]), threading.Event())
         policy.load_weights(learner.dual_actor.weights(), number)

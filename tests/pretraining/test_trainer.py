@@ -150,7 +150,7 @@ def test_cell_and_position_losses_by_hand():
     logits[0, 0, 1, 2] = 50.0
     assert float(cell_loss(logits, wanted, seen)) == pytest.approx(0.0, abs=1e-5)
     assert float(cell_loss(logits, wanted, ~seen)) == 0.0
-    assert float(position_loss(wanted + 0.2, wanted, seen)) == pytest.approx(0.2 - 0.025)
+    assert float(position_loss(wanted + 0.2, wanted, seen, 0.05)) == pytest.approx(0.2 - 0.025)
 
 
 class OneBatch:

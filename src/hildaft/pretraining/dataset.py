@@ -28,11 +28,11 @@ _SHARD_FRAMES: Final = 1000
 class DatasetConfig:
     """What is rendered."""
 
-    frames: int = 48_000
+    frames: int = 80_000
     """Training frames."""
     held_out: int = 2_000
     """Frames of the same kind, kept for the probe."""
-    jitter_share: float = 0.3
+    jitter_share: float = 0.15
     """Share of the frames with disturbed cameras, colours and light."""
     seed: int = 0
     """Frame i depends on (seed, i) alone."""

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from hildaft.pretraining.batches import BatchSet
 from hildaft.pretraining.networks import EncoderPretraining
+from hildaft.pretraining.targets import TARGET_DIM
 from hildaft.types import HilDaftError
 
 
@@ -63,16 +64,17 @@ def trunk_outputs(
     network: EncoderPretraining, batches: BatchSet
 ) -> tuple[Float[Tensor, "n trunk"], Float[Tensor, "n named"], Float[Tensor, "n 77"]]:
     """Trunk vector, named key points and geometry targets of every frame."""
-    model, chunk = network.model, 50
-    trunks: list[Tensor] = []
-    named: list[Tensor] = []
-    geometry: list[Tensor] = []
+    model, chunk, total = network.model, 50, len(batches)
+    # Filled in place: small results kept between the large arrays of every pass would fragment the heap to many times this.
+    trunks = torch.empty(total, len(model.config.cameras) * model.trunk_dim)
+    named = torch.empty(total, model.dim - model.config.decoded)
+    geometry = torch.empty(total, TARGET_DIM)
     rng = np.random.default_rng(0)
     with torch.no_grad():
-        for first in range(0, len(batches), chunk):
-            batch = batches.at(np.arange(first, min(first + chunk, len(batches))), rng)
-            trunk, points = model.trunk(batch.pixels)
-            trunks.append(trunk)
-            named.append(model.named(points))
-            geometry.append(batch.geometry)
-    return torch.cat(trunks), torch.cat(named), torch.cat(geometry)
+        for first in range(0, total, chunk):
+            rows = slice(first, min(first + chunk, total))
+            batch = batches.at(np.arange(rows.start, rows.stop), rng)
+            trunks[rows], points = model.trunk(batch.pixels)
+            named[rows] = model.named(points)
+            geometry[rows] = batch.geometry
+    return trunks, named, geometry

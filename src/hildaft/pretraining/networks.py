@@ -25,6 +25,10 @@ LOSS_WEIGHTS: Final = {
 """Share of each loss in the sum."""
 
 _BETA: Final = 0.1
+_FINE: Final = 0.01
+_ROUGH: Final = 0.05
+"""Where the key-point loss turns from square to linear, in half images: the image encoder reads to a fraction of a
+pixel, patch tokens do not."""
 
 
 @final
@@ -91,7 +95,7 @@ class EncoderPretraining(nn.Module):
         count = self.model.config.named_points
         for index, camera in enumerate(CAMERAS):
             wanted, inside = batch.points[:, index], batch.inside[:, index]
-            points.append(position_loss(seen[camera].position[:, :count], wanted, inside))
+            points.append(position_loss(seen[camera].position[:, :count], wanted, inside, _FINE))
             cells.append(cell_loss(seen[camera].logits[:, :count], wanted, inside))
         return {
             "geometry": F.smooth_l1_loss(predicted, batch.geometry, beta=_BETA),
@@ -116,7 +120,7 @@ def patch_losses(
         spread = centre[None, :, None] + torch.tanh(out[..., 1:]) * (2.0 / side)
         position = torch.einsum("bkc,bckx->bkx", logits.softmax(-1), spread)
         wanted, seen = batch.points[:, index], batch.inside[:, index]
-        points.append(position_loss(position, wanted, seen))
+        points.append(position_loss(position, wanted, seen, _ROUGH))
         votes.append(cell_loss(logits.unflatten(2, (side, side)), wanted, seen))
     return {"points": torch.stack(points).mean(), "cells": torch.stack(votes).mean()}
 
@@ -128,10 +132,13 @@ def grid_centres(side: int, like: Tensor) -> Float[Tensor, "c 2"]:
 
 
 def position_loss(
-    position: Float[Tensor, "b k 2"], wanted: Float[Tensor, "b k 2"], seen: Bool[Tensor, "b k"]
+    position: Float[Tensor, "b k 2"],
+    wanted: Float[Tensor, "b k 2"],
+    seen: Bool[Tensor, "b k"],
+    beta: float,
 ) -> Float[Tensor, ""]:
     """Smooth L1 over the key points that the camera sees."""
-    each = F.smooth_l1_loss(position, wanted, beta=0.05, reduction="none").mean(-1)
+    each = F.smooth_l1_loss(position, wanted, beta=beta, reduction="none").mean(-1)
     return (each * seen).sum() / seen.sum().clamp(min=1)
 
 

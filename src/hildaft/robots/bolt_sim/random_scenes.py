@@ -34,18 +34,24 @@ LANDMARKS: Final = ("head", "tail", "middle", "slot_mouth", "slot_end", "spot")
 """Points that gripper and held bolt are placed around, in the order of `landmarks`."""
 
 SITUATIONS: Final = {
-    "near_head": 0.08,
-    "near_tail": 0.15,
-    "near_middle": 0.14,
-    "near_slot_mouth": 0.06,
-    "near_slot_end": 0.03,
-    "near_spot": 0.08,
-    "held_at_mouth": 0.16,
-    "held_in_slot": 0.09,
-    "held_at_spot": 0.11,
-    "held_anywhere": 0.10,
+    "near_head": 0.05,
+    "near_tail": 0.06,
+    "near_middle": 0.05,
+    "near_slot_mouth": 0.05,
+    "near_slot_end": 0.02,
+    "near_spot": 0.06,
+    "grasp_lying": 0.14,
+    "grasp_standing": 0.13,
+    "grasp_in_slot": 0.04,
+    "held_at_mouth": 0.08,
+    "held_in_slot": 0.08,
+    "held_at_spot": 0.06,
+    "held_anywhere": 0.05,
+    "erect_at_spot": 0.09,
+    "erect_anywhere": 0.04,
 }
-"""Share of each kind of scene: free gripper near a landmark, or bolt in the jaws with its head near one."""
+"""Share of each kind of scene: free gripper near a landmark; jaws about to grasp, or just let go; bolt in the jaws, its
+head near a landmark; the same with the bolt upright or being turned up."""
 
 _NEAR_SHARE: Final = 0.6
 _NEAR_M: Final = (0.002, 0.030)
@@ -63,6 +69,7 @@ _SOLVER_ITERATIONS: Final = 10
 _MAX_PENETRATION_M: Final = 0.0012
 _GRIP_SQUEEZE_M: Final = 0.0002
 _MAX_DRAWS: Final = 200
+_UP: Final = np.array([0.0, 0.0, 1.0])
 
 Vector = Float64[np.ndarray, "3"]
 Matrix = Float64[np.ndarray, "3 3"]
@@ -117,9 +124,12 @@ def draw_placement(rng: np.random.Generator, situation: str) -> Placement:
     """One placement of a situation (a key of `SITUATIONS`), unchecked."""
     slot = np.append(_RAIL_CENTRE_M + rng.uniform(-_RAIL_SPREAD_M, _RAIL_SPREAD_M, 2), 0.0)
     spot = np.append(rng.uniform(_SPOT_LOW_M, _SPOT_HIGH_M), 0.0005)
-    if situation.startswith("held"):
+    kind, _, place = situation.partition("_")
+    if kind == "grasp":
+        return _draw_grasp(rng, place, slot, spot)
+    if kind in ("held", "erect"):
         return _draw_held(rng, situation, slot, spot)
-    return _draw_free(rng, situation.removeprefix("near_"), slot, spot)
+    return _draw_free(rng, place, slot, spot)
 
 
 def _draw_free(rng: np.random.Generator, landmark: str, slot: Vector, spot: Vector) -> Placement:
@@ -141,21 +151,80 @@ def _draw_free(rng: np.random.Generator, landmark: str, slot: Vector, spot: Vect
     )
 
 
-def _draw_held(rng: np.random.Generator, situation: str, slot: Vector, spot: Vector) -> Placement:
-    gripper = _draw_gripper_rotation(rng)
-    # The shaft passes between the pads: its axis is perpendicular to the closing direction.
+def _draw_grasp(rng: np.random.Generator, bolt: str, slot: Vector, spot: Vector) -> Placement:
+    """Jaws about to close on a resting bolt, or just opened: aligned with it and off by a little or some way."""
+    xy, side = rng.uniform(_BOLT_LOW_M, _BOLT_HIGH_M), 0.0
+    if bolt == "lying":
+        turn = rng.uniform(-0.4, 0.4)
+        position, rotation = lying_bolt(xy, turn)
+    else:
+        if bolt == "in_slot":
+            xy = slot[:2] + np.array(
+                [rng.normal(0.0, 0.0008), rng.uniform(0.0, RAIL_LENGTH_M - 0.01)]
+            )
+        turn = rng.normal(0.0, 0.08)
+        side = math.pi / 2 if rng.random() < 0.4 else 0.0
+        position, rotation = standing_bolt(xy, rng.uniform(-math.pi, math.pi))
+    if bolt == "standing" and rng.random() < 0.7:
+        spot = position + _draw_near(rng, 0.001, 0.030) * np.array([1.0, 1.0, 0.0]) + spot[2] * _UP
+    gripper = rotation_about(2, turn + rng.normal(0.0, 0.05)) @ rotation_about(0, side) @ DOWNWARD
+    gripper = rotation_from_vector(rng.normal(0.0, 0.04, 3)) @ gripper
+    low, high = (0.0005, 0.008) if rng.random() < 0.5 else (0.008, 0.060)
+    offset = _draw_near(rng, low, high)
+    if float(offset @ gripper[:, 2]) > 0.0 and rng.random() < 0.8:
+        offset = -offset
+    opening = JAW_OPEN_M if rng.random() < 0.75 else rng.uniform(2 * SHAFT_RADIUS_M, JAW_OPEN_M)
+    return Placement(
+        tcp_position_m=position + rng.uniform(0.022, 0.054) * rotation[:, 2] + offset,
+        tcp_rotation=gripper,
+        jaw_opening_m=float(opening),
+        jaw_closed=bool(rng.random() < 0.25),
+        bolt_position_m=position,
+        bolt_rotation=rotation,
+        slot_position_m=slot,
+        spot_position_m=spot,
+    )
+
+
+def _draw_near(rng: np.random.Generator, low: float, high: float) -> Vector:
+    """Any direction, log-uniform length."""
+    direction = rng.normal(size=3)
+    direction /= np.linalg.norm(direction)
+    return direction * math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def _draw_hold(rng: np.random.Generator, situation: str) -> tuple[Matrix, float]:
+    """Rotation of the gripper, and the shaft's swing from lying back along the approach; minus the tilt is upright."""
+    if situation.startswith("erect"):
+        tilt = rng.uniform(0.0, math.radians(95))
+        kind = rng.random()
+        if kind < 0.35:
+            tilt = math.pi / 2 + rng.normal(0.0, 0.08)
+        elif kind < 0.5:
+            tilt = rng.normal(0.0, 0.06)
+        # A lying bolt is gripped across the shaft and turned up by the hand; some slip in between.
+        turning = rng.random() < 0.5
+        swing = -math.pi / 2 if turning else -tilt + rng.normal(0.0, 0.12)
+        swing += rng.normal(0.0, 0.06)
+        gripper = rotation_about(2, rng.normal(0.0, 0.15)) @ rotation_about(0, tilt) @ DOWNWARD
+        return rotation_from_vector(rng.normal(0.0, 0.04, 3)) @ gripper, swing
+    if situation == "held_in_slot" or (situation == "held_at_mouth" and rng.random() < 0.6):
+        # Nothing but an upright bolt fits: from above mostly, from the side sometimes.
+        side = math.pi / 2 if rng.random() < 0.15 else 0.0
+        gripper = rotation_from_vector(rng.normal(0.0, 0.03, 3)) @ rotation_about(0, side)
+        return gripper @ DOWNWARD, -side + rng.normal(0.0, 0.03)
     swing = rng.uniform(-math.pi / 2, math.pi / 2)
     aligned = rng.random()
     if aligned < 0.45:
         swing = rng.normal(0.0, 0.04)
     elif aligned < 0.65:
-        swing = math.pi / 2 + rng.normal(0.0, 0.06)
-    if situation == "held_in_slot" or (situation == "held_at_mouth" and rng.random() < 0.6):
-        # Nothing but an upright bolt fits: from above mostly, from the side sometimes.
-        side = math.pi / 2 if rng.random() < 0.15 else 0.0
-        gripper = rotation_from_vector(rng.normal(0.0, 0.03, 3)) @ rotation_about(0, side)
-        gripper = gripper @ DOWNWARD
-        swing = side + rng.normal(0.0, 0.03)
+        swing = -math.pi / 2 + rng.normal(0.0, 0.06)
+    return _draw_gripper_rotation(rng), swing
+
+
+def _draw_held(rng: np.random.Generator, situation: str, slot: Vector, spot: Vector) -> Placement:
+    gripper, swing = _draw_hold(rng, situation)
+    # The shaft passes between the pads: its axis is perpendicular to the closing direction.
     grip_axis = np.array([0.0, math.sin(swing), -math.cos(swing)])
     bolt = gripper @ _rotation_to(grip_axis, rng.uniform(-math.pi, math.pi))
     bolt = rotation_from_vector(rng.normal(0.0, 0.02, 3)) @ bolt
@@ -185,6 +254,8 @@ def _draw_held_head(rng: np.random.Generator, situation: str, slot: Vector, spot
         return slot + np.array([rng.normal(0.0, 0.001), depth, rng.uniform(0.0, 0.004)])
     if situation == "held_at_spot":
         return spot + offset
+    if situation == "erect_at_spot":
+        return spot + _draw_near(rng, 0.001, 0.060) * np.array([1.0, 1.0, rng.choice((0.1, 1.0))])
     return np.append(rng.uniform(_BOLT_LOW_M, _BOLT_HIGH_M), rng.uniform(0.0, 0.15))
 
 
