@@ -286,10 +286,11 @@ def write_page(document: dict[str, Any], path: Path) -> None:
         )
     lines += [
         "",
-        "*Latest*: from the step that met the fault to its error, or from the worker's end to the hold. *To go*: between",
-        "the arm and the pose that draws it when the fault is said; a step is 15 mm per axis. *Poses after*: sent within",
-        "0.5 s after that. At a reflex stop the arm does not follow; the commanded pose stays on its leash (30 mm and one",
-        "step), and the stop is not cleared. With the server killed the arm's own controller keeps the last pose.",
+        "*Latest*: from the step that met the fault to its error, or from the worker's end to the hold. *To go*:",
+        "between the arm and the pose that draws it when the fault is said; a step is 15 mm per axis. *Poses after*:",
+        "sent within 0.5 s after that. At a reflex stop the arm does not follow; the commanded pose stays on its leash",
+        "(30 mm and one step), and the stop is not cleared. With the server killed the arm's own controller keeps the",
+        "last pose.",
         "",
     ]
     path.write_text("\n".join(lines))

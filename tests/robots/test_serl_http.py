@@ -206,6 +206,9 @@ def test_a_pose_that_jumps_stops_the_episode(server):
     server.fault(jump=[0.1, 0.0, 0.0])
     with pytest.raises(RobotError, match=r"jumped by 0\.1"):
         safe.step(act())
+    # Nor is the arm drawn to where it is said to be.
+    pose, drawn_to = server.control("/_arm")
+    assert math.dist(drawn_to[:3], pose[:3]) < CONFIG.action_scale.translation_m + 0.001
 
 
 def test_a_reflex_stop_is_not_cleared_and_not_pushed_against(server):
