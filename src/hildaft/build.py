@@ -1,7 +1,6 @@
 """From a config to the objects it names: the only place that chooses."""
 
 import contextlib
-import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -34,7 +33,6 @@ from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.backbone import FrozenEncoders, content_hash
 from hildaft.models.selection import embed_commands, load_backbone, load_image_encoder
 from hildaft.robots.bolt_sim.robot import BoltRobot
-from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
 from hildaft.robots.safety import SafeRobot
@@ -43,6 +41,7 @@ from hildaft.robots.watchdog import WatchedRobot
 from hildaft.runtime.channel import InProcessChannel
 from hildaft.runtime.demonstrations import take_demonstrations
 from hildaft.runtime.encoding import encode_episode
+from hildaft.runtime.environment_report import report_environment
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
 from hildaft.runtime.training_run import TrainingRun
@@ -223,16 +222,6 @@ def require_person(arm: str) -> NoReturn:
     """Says in a HilDaftError that a real arm needs somebody beside it."""
     msg = f"robot {arm}: nobody simulates a person beside a real arm; name the device in your hand with --operator"
     raise HilDaftError(msg)
-
-
-def report_environment(config: GymConfig) -> None:
-    """Tries the environment out and prints what it finds; raises HilDaftError at what makes it unusable."""
-    findings = check_environment(config)
-    for finding in findings:
-        print(f"  {finding.level:<4}  {finding.text}", file=sys.stderr)
-    for finding in findings:
-        if finding.level == "fail":
-            raise HilDaftError(finding.text)
 
 
 def _build_operator(config: RunConfig, station: Station) -> SimulatedOperator | ScriptedOperator:

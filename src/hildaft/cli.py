@@ -11,8 +11,9 @@ from hildaft.types import HilDaftError
 USAGE: Final = """\
 usage: hildaft COMMAND [...]
 
-  demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report
-  train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, tiny,
+  demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report;
+                     --preset smoke: all of it in two minutes, too short to learn much
+  train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, smoke,
                      and what ours is compared with: single-actor, bc, hg-dagger, hil-conrft, dsrl
   fleet [PRESET]     a learner and several robots of the bench on this machine, by the clock
   learner [PRESET]   train on what workers deliver, from other machines too
@@ -32,7 +33,8 @@ usage: hildaft COMMAND [...]
   doctor             look at this machine; --teleop: devices in the hand; --backbone NAME: load and time it
   check-robot FILE   read a real arm, send nothing; --dry-run prints a step
   calibrate FILE     measure an arm's workspace box, led by hand or with --jog
-  export RUN         write a run's episodes as a LeRobotDataset v3.0; import brings one in
+  export RUN         write a run's episodes as a LeRobotDataset v3.0
+  import DATASET     add a LeRobotDataset's, or converted, episodes to an episode folder
   export-policy RUN  write a run's policy for LeRobot's own evaluation and rollout
   inspect DATASET    counts, lengths, success, action ranges, frames and warnings of a dataset
   convert-pickle F   HIL-SERL and ConRFT demonstrations to safetensors, isolated

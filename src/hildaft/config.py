@@ -2,9 +2,21 @@
 
 import dataclasses
 import difflib
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, cast
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import dacite
 import tyro
@@ -69,7 +81,7 @@ _OPAQUE: Final = tyro.constructors.PrimitiveConstructorSpec[Environment | None](
 class RunConfig:
     """Everything that decides a run; saved as config.yaml in its folder."""
 
-    preset: str = "hildaft"
+    preset: Annotated[str, tyro.conf.Suppress] = "hildaft"
     """Name of the preset this started from; the fields below hold what was used."""
     seed: int = 0
     """Decides initial weights, scenes, the operator's faults and every sample."""
@@ -162,6 +174,17 @@ PRESETS: Final[dict[str, RunConfig]] = {
             episodes=20, episodes_before=20, episodes_during=10, every=2_000
         ),
     ),
+    "smoke": RunConfig(
+        preset="smoke",
+        training=TrainingConfig(
+            demonstrations=4,
+            warmup_updates=100,
+            online_transitions=600,
+            rollout_gate=50,
+            talk_tweak_gate=20,
+        ),
+        evaluation=EvaluationConfig(episodes=4, episodes_before=4, episodes_during=2, every=300),
+    ),
     "tiny": RunConfig(
         preset="tiny",
         training=TrainingConfig(
@@ -178,7 +201,8 @@ PRESETS: Final[dict[str, RunConfig]] = {
     ),
 }
 """`hildaft`: the default. `paper`: the literal reading. `single-actor` to `dsrl`: what they are compared with
-(docs/baselines.md). `demo`: half an hour on two cores. `tiny`: for tests."""
+(docs/baselines.md). `demo`: a quarter of an hour on two cores.
+`smoke`: all of it in two minutes, too short to learn much. `tiny`: for tests."""
 
 
 def write_config(config: RunConfig, path: Path) -> None:
@@ -266,11 +290,49 @@ def read_yaml(kind: type[Config], path: Path, advice: str) -> Config:
         rules = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _widen})
         return dacite.from_dict(kind, data, rules)
     except dacite.DaciteError as error:
-        msg = f"config {path}: {' '.join(str(error).split())}"
+        msg = f"config {path}: {_reason(error, kind, data)}"
         raise HilDaftError(msg) from error
     except HilDaftError as error:
         msg = f"config {path}: {error}"
         raise HilDaftError(msg) from error
+
+
+def _reason(error: dacite.DaciteError, kind: type[object], data: dict[str, Any]) -> str:
+    """What dacite found, with what is allowed in its place."""
+    stray = next(_stray_fields(kind, data, ""), None)
+    if isinstance(error, dacite.UnexpectedDataError) and stray is not None:
+        return stray
+    if isinstance(error, dacite.WrongTypeError) and get_origin(error.field_type) is Literal:
+        allowed = ", ".join(map(str, get_args(error.field_type)))
+        return f"{error.field_path}={error.value!r}: {allowed} are allowed"
+    if isinstance(error, dacite.MissingValueError):
+        return f"{error.field_path} is missing"
+    return " ".join(str(error).split())
+
+
+def _stray_fields(kind: object, data: object, path: str) -> Generator[str]:
+    """A line for each key of nested mappings that is no field of the dataclass it stands for."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(data, dict):
+        hints = get_type_hints(kind)
+        for key, value in cast(dict[str, Any], data).items():
+            name = f"{path}{key}"
+            if key in hints:
+                inner = hints[key]
+                dot = "." if isinstance(value, dict) and get_origin(inner) is not dict else ""
+                yield from _stray_fields(inner, value, name + dot)
+                continue
+            close = difflib.get_close_matches(key, hints, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"{', '.join(hints)} are allowed"
+            yield f"there is no field {name!r}; {hint}"
+    elif isinstance(data, dict) and get_origin(kind) is dict:
+        for key, value in cast(dict[str, Any], data).items():
+            yield from _stray_fields(get_args(kind)[1], value, f"{path}.{key}.")
+    elif isinstance(data, list) and get_origin(kind) is tuple:
+        for index, value in enumerate(cast(list[Any], data)):
+            yield from _stray_fields(get_args(kind)[0], value, f"{path}[{index}].")
+    else:
+        for part in get_args(kind):
+            yield from _stray_fields(part, data, path)
 
 
 def _read_mapping(path: Path, advice: str) -> dict[str, Any]:

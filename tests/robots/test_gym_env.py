@@ -205,3 +205,9 @@ def test_an_operator_that_cannot_be_loaded_is_one_line(name, words):
         load_law(name)
     assert "\n" not in str(error.value)
     assert "nowhere" not in sys.modules
+
+
+def test_a_unit_that_is_wrong_by_two_is_seen_even_where_actions_are_clipped():
+    halved = tuple(replace(entry, unit=entry.unit / 2) for entry in CONFIG.action)
+    found = levels(replace(CONFIG, action=halved))
+    assert any(level == "warn" and "100.0 mm of 50.0 mm" in text for level, text in found)

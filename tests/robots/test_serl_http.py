@@ -206,6 +206,9 @@ def test_a_pose_that_jumps_stops_the_episode(server):
     server.fault(jump=[0.1, 0.0, 0.0])
     with pytest.raises(RobotError, match=r"jumped by 0\.1"):
         safe.step(act())
+    # Nor is the arm drawn to where it is said to be.
+    pose, drawn_to = server.control("/_arm")
+    assert math.dist(drawn_to[:3], pose[:3]) < CONFIG.action_scale.translation_m + 0.001
 
 
 def test_a_reflex_stop_is_not_cleared_and_not_pushed_against(server):
@@ -342,3 +345,14 @@ def test_check_robot_and_calibrate_send_nothing(server, tmp_path, monkeypatch, c
     with pytest.raises(HilDaftError, match="two opposite ones"):
         calibrate([str(file)])
     assert {entry[1] for entry in server.journal()} <= {"/getstate", "/getpos_euler"}
+
+
+def test_the_published_table_is_made_by_its_command(tmp_path):
+    suite = Path(__file__).parents[2] / "benchmarks" / "serl_faults.py"
+    out = tmp_path / "table.json"
+    words = ["--trials", "1", "--only", "NaN", "worker killed", "--out", str(out)]
+    subprocess.run([sys.executable, str(suite), *words], check=True, timeout=120)
+    rows = {row["fault"]: row for row in json.loads(out.read_text())["faults"]}
+    assert all(row["said"] == 1 and row["poses_after"] == 0 for row in rows.values())
+    assert rows["our worker killed"]["said_ms_max"] < 2000
+    assert "7 finite numbers" in out.with_suffix(".md").read_text()

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hildaft.commands.parse import environment_file, parse_words
+from hildaft.commands.parse import environment_file, parse_words, split_preset
 from hildaft.commands.signals import stop_on_signals
 from hildaft.types import HilDaftError
 
@@ -21,11 +21,9 @@ _ADDRESS = "127.0.0.1:50551"
 
 def learner(words: Sequence[str]) -> int:
     """`hildaft learner [PRESET] --out RUN [--listen HOST:PORT] [--resume] [overrides]`, also under torchrun."""
-    from hildaft.config import PRESETS, RunConfig, require_name, with_environment
+    from hildaft.config import PRESETS, RunConfig, with_environment
 
-    preset = words[0] if words and not words[0].startswith("-") else "hildaft"
-    require_name("preset", preset, tuple(PRESETS))
-    rest = words[1:] if words and not words[0].startswith("-") else words
+    preset, rest = split_preset(words)
     file = environment_file(rest)
     start = PRESETS[preset] if file is None else with_environment(PRESETS[preset], file)
 

@@ -11,18 +11,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hildaft.commands.parse import environment_file, parse_words
+from hildaft.commands.parse import environment_file, parse_words, split_preset
 from hildaft.types import HilDaftError
 
 
 def train(words: Sequence[str]) -> int:
     """`hildaft train [PRESET] --out RUN [--resume] [overrides]`."""
-    from hildaft.config import PRESETS, RunConfig, require_name, with_environment
+    from hildaft.config import PRESETS, RunConfig, with_environment
     from hildaft.seating import SeatOptions
 
-    preset = words[0] if words and not words[0].startswith("-") else "hildaft"
-    require_name("preset", preset, tuple(PRESETS))
-    rest = words[1:] if words and not words[0].startswith("-") else words
+    preset, rest = split_preset(words)
     file = environment_file(rest)
     start = PRESETS[preset] if file is None else with_environment(PRESETS[preset], file)
 
@@ -55,13 +53,13 @@ def train(words: Sequence[str]) -> int:
 
 
 def demo(words: Sequence[str]) -> int:
-    """`hildaft demo [--seed N] [--out RUN]`: `train demo`, then the report."""
+    """`hildaft demo [--preset smoke] [--seed N] [--out RUN]`: `train demo`, then the report."""
     from hildaft.config import PRESETS, RunConfig
     from hildaft.seating import SeatOptions
 
     @dataclass(frozen=True)
     class DemoArguments:
-        """Twenty demonstrations per task, warm-up, online fine-tuning with tweak and talk, evaluation, report."""
+        """Demonstrations, warm-up, online fine-tuning, evaluation, report; in two minutes with --preset smoke."""
 
         config: Annotated[RunConfig, tyro.conf.arg(name="")]
         out: Path = Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
@@ -71,7 +69,8 @@ def demo(words: Sequence[str]) -> int:
         too."""
         seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
 
-    given = parse_words(DemoArguments, "demo", words, DemoArguments(PRESETS["demo"]))
+    preset, rest = split_preset(words, "demo")
+    given = parse_words(DemoArguments, "demo", rest, DemoArguments(PRESETS[preset]))
     seating = given.seated if given.console or given.seated.has_person else None
     return _run(given.config, given.out, resume=False, seating=seating)
 
@@ -237,7 +236,7 @@ def report(words: Sequence[str]) -> int:
 
 
 def check_env(words: Sequence[str]) -> int:
-    """`hildaft check-env FILE`."""
+    """`hildaft check-env FILE [--frames PNG]`."""
 
     @dataclass(frozen=True)
     class CheckEnvArguments:
@@ -245,17 +244,19 @@ def check_env(words: Sequence[str]) -> int:
 
         file: tyro.conf.Positional[Path]
         """YAML file of the environment; docs/gymnasium.md says how to write one."""
+        frames: Path | None = None
+        """Write what the policy will see at some episode starts to this PNG file."""
 
-    from hildaft.build import report_environment
     from hildaft.config import read_environment
     from hildaft.robots.gym_config import GymConfig
+    from hildaft.runtime.environment_report import report_environment
 
     given = parse_words(CheckEnvArguments, "check-env", words)
     config = read_environment(given.file)
     if not isinstance(config, GymConfig):
         msg = f"check-env {given.file}: it is of a real arm; look at it with `hildaft check-robot {given.file}`"
         raise HilDaftError(msg)
-    report_environment(config)
+    report_environment(config, given.frames)
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from hildaft.commands.parse import parse_words
+from hildaft.commands.parse import parse_words, split_preset
 from hildaft.types import HilDaftError
 
 
@@ -98,11 +98,9 @@ def study(words: Sequence[str]) -> int:
 
 def fleet(words: Sequence[str]) -> int:
     """`hildaft fleet [PRESET] --robots A B --out RUN [--resume] [overrides]`."""
-    from hildaft.config import PRESETS, RunConfig, require_name
+    from hildaft.config import PRESETS, RunConfig
 
-    preset = words[0] if words and not words[0].startswith("-") else "hildaft"
-    require_name("preset", preset, tuple(PRESETS))
-    rest = words[1:] if words and not words[0].startswith("-") else words
+    preset, rest = split_preset(words)
 
     @dataclass(frozen=True)
     class FleetArguments:

@@ -110,13 +110,10 @@ def _of_layout(config: GymConfig) -> list[Finding]:
         text = (
             f"{entry.means}: a full action is {full} {unit}, {asked:.3g} of the environment's own"
         )
-        findings.append(Finding(level="ok" if asked <= 1.0 else "warn", text=text))
         if asked > 1.0:
             most = abs(entry.unit) * config.repeat
-            text = (
-                f"{entry.means}: clipped to {most:.3g} {unit}; lower action_scale or raise repeat"
-            )
-            findings.append(Finding(level="warn", text=text))
+            text += f": clipped to {most:.3g} {unit}; lower action_scale or raise repeat"
+        findings.append(Finding(level="ok" if asked <= 1.0 else "warn", text=text))
     if config.missing_motions:
         text = (
             f"no {', '.join(config.missing_motions)}: the policy's values for them have no effect"
@@ -132,14 +129,15 @@ def _of_layout(config: GymConfig) -> list[Finding]:
 def _of_motion(robot: GymRobot, task: str, seed: int) -> list[Finding]:
     """Moves along each translational axis and compares the measured with the declared metres."""
     findings: list[Finding] = []
-    moved_axes = {entry.means for entry in robot.config.action}
+    # A full action asks for no more than the environment's own bounds give.
+    most_m = {entry.means: abs(entry.unit) * robot.config.repeat for entry in robot.config.action}
     for axis, motion in enumerate(MOTIONS[:3]):
-        if motion not in moved_axes:
+        if motion not in most_m:
             continue
         measured = np.array([_travel(robot, task, seed, axis, sign) for sign in (1.0, -1.0)])
         # Half the difference of both ways: gravity and settling move the arm alike in both.
         travel = (measured[0] - measured[1]) / 2.0
-        wanted = robot.action_scale.translation_m * _TRIAL_STEPS
+        wanted = min(robot.action_scale.translation_m, most_m[motion]) * _TRIAL_STEPS
         share = float(travel[axis]) / wanted
         moved, declared = 1e3 * travel[axis], 1e3 * wanted
         text = f"{motion}: {_TRIAL_STEPS} full actions move {moved:.1f} mm of {declared:.1f} mm declared"

@@ -27,7 +27,8 @@ class GymCamera:
     key: str = ""
     """Path in the observation (`pixels/front`) or name of the MuJoCo camera; not used for `render`."""
     crop: tuple[int, int, int, int] | None = None
-    """Top, left, height and width in pixels, cut out before the resize; the whole image where not given."""
+    """Top, left, height and width in pixels, cut out before the resize; the largest square in the
+    middle where not given."""
     flip: Literal["none", "vertical", "horizontal", "both"] = "none"
     """Turns an image that arrives upside down or mirrored the right way round."""
 

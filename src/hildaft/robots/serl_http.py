@@ -282,11 +282,15 @@ class SerlRobot:
         )
 
     def stop(self) -> None:
-        """Makes the measured pose the commanded one; where the server is away, the arm holds the last one anyway."""
+        """Makes the measured pose the commanded one.
+
+        Where the server is away, or says that the arm has jumped, the last command stands: a measurement that cannot
+        be true must not draw the arm.
+        """
         if self._guard.commanded is None:
             return
         try:
-            pose = Pose.from_wire(self._state().pose, self.config.quaternion)
+            pose = self._look(check_jump=True)
             self._client.send_pose(pose.to_wire(self.config.quaternion))
             self._guard.commanded = pose
         except HilDaftError:

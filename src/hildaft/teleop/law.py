@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +16,31 @@ Law: TypeAlias = Callable[[Any, Any, ActionScale], Advice]
 
 
 def load_law(name: str) -> Law:
-    """The law of an environment's scripted operator; raises HilDaftError as `load_function` does."""
-    return cast(Law, load_function(name, "environment.operator", "docs/gymnasium.md"))
+    """The law of an environment's scripted operator; what it raises, or returns in place of `Advice`, is one line.
+
+    Raises:
+        HilDaftError: as `load_function`; from the law too.
+    """
+    law = load_function(name, "environment.operator", "docs/gymnasium.md")
+
+    def careful(env: Any, observation: Any, scale: ActionScale) -> Advice:  # noqa: ANN401 - any environment
+        try:
+            advice = law(env, observation, scale)
+        except Exception as error:  # the user's code may raise anything
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            line = f"{Path(where.filename).name} line {where.lineno}"
+            msg = f"environment.operator={name!r}: its law failed ({reason}, {line})"
+            raise HilDaftError(msg) from error
+        if not isinstance(advice, Advice):
+            msg = (
+                f"environment.operator={name!r}: its law returned a {type(advice).__name__};"
+                " hildaft.teleop.scripted_operator.Advice is needed"
+            )
+            raise HilDaftError(msg)
+        return advice
+
+    return careful
 
 
 def load_function(name: str, setting: str, page: str) -> Callable[..., Any]:
