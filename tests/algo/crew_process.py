@@ -71,7 +71,7 @@ def make(crew, preset):
     config = {"hildaft": HILDAFT, "paper": PAPER}[preset]
     agent = DualActor(config, TASKS, DIMS, table, seed=3, crew=crew)
     replay = Replay(TASKS, DIMS, discount=0.97, capacity=4096)
-    return Learner(TRAINING, agent, replay, len(TASKS), seed=3, crew=crew)
+    return Learner(TRAINING, agent, replay, seed=3, crew=crew)
 
 
 def lead(learner):

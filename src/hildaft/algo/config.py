@@ -177,8 +177,16 @@ class DualActorConfig:
     Differs from the paper (shared_critic): Sec. IV-C has one per task; an ablation, off by default.
     """
 
+    tasks_per_update: int = 10
+    """More tasks than this take turns, in even groups: an update draws its rows from one group's tasks and steps
+    their critics alone; eq. 16 compares them with every other task's last known value. 0: all tasks in every update.
+
+    Differs from the paper (tasks_per_update): its three tasks share every update; so do ten here. With more, each
+    critic would get a few rows per update, while its weights and moments pass through memory every time.
+    """
+
     metrics_every: int = 25
-    """Updates between two that report metrics."""
+    """Updates between two that report metrics; where tasks take turns, one of each group then does."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -209,6 +217,9 @@ class DualActorConfig:
         self._require("primary_average", 0.0 <= self.primary_average < 1.0, "in [0, 1)")
         self._require("target_rate", 0.0 < self.target_rate <= 1.0, "in (0, 1]; use 0.005")
         self._require("calql_actions", self.calql_actions >= 1, ">= 1; Cal-QL uses 10")
+        self._require(
+            "tasks_per_update", self.tasks_per_update >= 0, ">= 0; 0: all in every update"
+        )
         self._require("metrics_every", self.metrics_every >= 1, ">= 1")
         self._require(
             "joint_weight",
@@ -248,5 +259,6 @@ PAPER: Final = replace(
     refinement_reg_weight=0.1,
     counterfactual_weight=0.0,
     null_bypass=False,
+    tasks_per_update=0,
 )
 """The literal reading."""
