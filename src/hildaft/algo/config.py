@@ -26,7 +26,8 @@ class DualActorConfig:
     """gamma per control step. Not in the paper; from HIL-SERL."""
 
     target_rate: float = 0.005
-    """Share of the critics' weights that enters the target critics per update. From ConRFT."""
+    """Share of the critics' weights that enters the target critics per update. From ConRFT. Where tasks take turns
+    (`tasks_per_update`) a task's targets catch up for the updates that were not its own."""
 
     critic_learning_rate: float = 3e-4
     """Adam's step for the critics. From ConRFT."""
@@ -177,12 +178,13 @@ class DualActorConfig:
     Differs from the paper (shared_critic): Sec. IV-C has one per task; an ablation, off by default.
     """
 
-    tasks_per_update: int = 10
+    tasks_per_update: int = 6
     """More tasks than this take turns, in even groups: an update draws its rows from one group's tasks and steps
     their critics alone; eq. 16 compares them with every other task's last known value. 0: all tasks in every update.
 
-    Differs from the paper (tasks_per_update): its three tasks share every update; so do ten here. With more, each
-    critic would get a few rows per update, while its weights and moments pass through memory every time.
+    Differs from the paper (tasks_per_update): its three tasks share every update, as up to six do here. With many
+    more, each critic would get a few rows per update, and moving its weights through memory would take longer than
+    learning from them.
     """
 
     metrics_every: int = 25

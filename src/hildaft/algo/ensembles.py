@@ -72,7 +72,8 @@ class Ensembles:
             self.critics.weights(range(i, i + 1)) for i in range(len(self.names))
         ]
         self._every: Final = _held(self.critics.weights(range(len(self.names))))
-        self._follow: Final = get_ema_multi_avg_fn(1.0 - config.target_rate)
+        # A task whose turn comes at every k-th update follows k times as far then.
+        self._follow: Final = get_ema_multi_avg_fn((1.0 - config.target_rate) ** len(self.turns))
 
     def update(
         self, batch: Batch, phase: Phase, next_action: Float[Tensor, "n b 7"] | None = None
