@@ -95,8 +95,8 @@ def main() -> None:
         for kept, fresh in zip((kept_batch, kept_talk), sample(), strict=True):
             for name in kept.__slots__:
                 target = getattr(kept, name)
-                # `from_demos` is one row seen n times, and the same in every batch.
-                if name != "from_demos":
+                # The tasks and `from_demos`, one row seen n times, are the same in every batch.
+                if name not in ("tasks", "from_demos"):
                     target.copy_(getattr(fresh, name))
         graph.replay()
 

@@ -38,7 +38,7 @@ class LoopLearner:
         config = twin.config
         critics = [
             [
-                reference_of(twin.critics, config.critic, task, member)
+                reference_of(twin.ensembles.critics, config.critic, task, member)
                 for member in range(config.critic.members)
             ]
             for task in range(len(twin.tasks))

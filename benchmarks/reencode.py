@@ -106,6 +106,7 @@ class ReencodingLearner:
             return torch.randn(n, b, *width, generator=self.generator)
 
         batch = Batch(
+            tasks=range(n),
             h=normal(DIMS.h),
             features=self._features(),
             proprio=normal(DIMS.proprio),
@@ -124,7 +125,7 @@ class ReencodingLearner:
             proprio=normal(DIMS.proprio),
             action=normal(7).clamp(-1.0, 1.0),
             command=torch.randint(COMMAND_COUNT, (n, b), generator=self.generator),
-            task=torch.arange(n),
+            tasks=tuple(range(n)),
         )
         self.actor.update_critics(batch, "online")
         self.actor.update_primary(batch, "online", talk)

@@ -339,7 +339,6 @@ def build_learner(config: RunConfig, encoders: FrozenEncoders, crew: Crew | None
         config.training,
         agent if config.dsrl.variant == "off" else Dsrl(config.dsrl, agent, dims, config.seed),
         replay,
-        len(names),
         seed=config.seed,
         encoder_hash=trained_on(config, encoders),
         crew=crew,

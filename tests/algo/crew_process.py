@@ -4,6 +4,7 @@ Process 0 warms up, goes back to an earlier state and on again, then online; eve
 with.
 """
 
+import dataclasses
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +22,11 @@ from hildaft.types import COMMAND_COUNT, NULL_COMMAND, Episode
 
 TASKS = ("upright", "pick")
 DIMS = Dims(h=6, features=5, proprio=2)
+PRESETS = {
+    "hildaft": HILDAFT,
+    "paper": PAPER,
+    "turns": dataclasses.replace(HILDAFT, tasks_per_update=1),
+}
 TRAINING = TrainingConfig(
     demonstrations=2,
     warmup_updates=6,
@@ -68,10 +74,10 @@ def episode(task, source, seed, steps=20):
 
 def make(crew, preset):
     table = torch.randn(COMMAND_COUNT, 4, generator=torch.Generator().manual_seed(1))
-    config = {"hildaft": HILDAFT, "paper": PAPER}[preset]
+    config = PRESETS[preset]
     agent = DualActor(config, TASKS, DIMS, table, seed=3, crew=crew)
     replay = Replay(TASKS, DIMS, discount=0.97, capacity=4096)
-    return Learner(TRAINING, agent, replay, len(TASKS), seed=3, crew=crew)
+    return Learner(TRAINING, agent, replay, seed=3, crew=crew)
 
 
 def lead(learner):
@@ -101,7 +107,7 @@ def main():
     out = Path(sys.argv[1])
     torch.set_num_threads(1)
     with Crew.from_environment() as crew:
-        for preset in ("hildaft", "paper"):
+        for preset in PRESETS:
             learner = make(crew, preset)
             if crew.rank == 0:
                 lead(learner)

@@ -55,7 +55,7 @@ def test_two_processes_are_one_learner(tmp_path):
     for process in processes:
         assert process.wait(120) == 0, process.stderr.read()
         process.stderr.close()
-    for preset in ("hildaft", "paper"):
+    for preset in ("hildaft", "paper", "turns"):
         compare(tmp_path, preset)
 
 

@@ -44,6 +44,7 @@ def batch(seed: int = 1) -> Batch:
         return torch.randn(N, B, *width, generator=generator)
 
     return Batch(
+        tasks=range(N),
         h=normal(5),
         features=normal(6),
         proprio=normal(2),
@@ -70,7 +71,7 @@ def talk_tweak(tasks: tuple[int, ...] = (0, 1, 2), seed: int = 2) -> TalkTweakBa
         proprio=normal(2),
         action=normal(7).clamp(-1.0, 1.0),
         command=torch.randint(27, (len(tasks), B), generator=generator),
-        task=torch.tensor(tasks),
+        tasks=tasks,
     )
 
 
@@ -82,7 +83,7 @@ def changed(actor: DualActor, before: dict[str, Tensor]) -> set[str]:
     return parts - {"generator", "updates"}
 
 
-CRITIC_NAMES = {name for name, _ in build().critics.named_parameters()}
+CRITIC_NAMES = {name for name, _ in build().ensembles.critics.named_parameters()}
 CRITICS = {
     "optimisers.critics",
     *(f"{group}.{name}" for group in ("critics", "targets") for name in CRITIC_NAMES),
@@ -122,7 +123,7 @@ def test_every_parameter_of_the_updated_part_moves() -> None:
         before = actor.state()
         update()
         parameters = {
-            **{f"critics.{name}": None for name, _ in actor.critics.named_parameters()},
+            **{f"critics.{name}": None for name, _ in actor.ensembles.critics.named_parameters()},
             **{f"actors.{name}": None for name, _ in actor.actors.named_parameters()},
         }
         after = actor.state()
@@ -147,11 +148,11 @@ def test_joint_training_reaches_the_primary_actor_only_when_switched_on() -> Non
 def test_a_task_without_talk_and_tweak_is_left_out_of_the_refinement_update() -> None:
     actor = build()
     batch_of_two = talk_tweak((0, 2))
-    q = actor._q_of(batch_of_two.action, batch_of_two, actor._weights_of(batch_of_two.task))
+    q = actor.ensembles.mean_q(batch_of_two.action, batch_of_two)
     every = talk_tweak((0, 1, 2))
     for place, task in enumerate((0, 2)):
         alone = replace_rows(every, task, batch_of_two, place)
-        expected = actor._q_of(alone.action, alone, actor._weights_of(alone.task))[task]
+        expected = actor.ensembles.mean_q(alone.action, alone)[task]
         torch.testing.assert_close(q[place], expected)
     assert actor.update_refinement(batch_of_two)
 
@@ -169,15 +170,16 @@ def replace_rows(
 
 def test_warmup_gradients_equal_those_of_all_tasks_at_once() -> None:
     actor, rows = build(), batch()
-    features = actor.critic_features(rows.h, rows.features)
-    target = actor._bellman_target(rows)
+    ensembles = actor.ensembles
+    features = ensembles.features(rows.h, rows.features)
+    target = torch.rand(N, B, generator=torch.Generator().manual_seed(3))
     saved = actor._generator.get_state()
-    gradients, _ = actor._warmup_gradients(rows, features, target)
+    gradients, _ = ensembles._warmup_gradients(rows, features, target)
     actor._generator.set_state(saved)
 
     m = actor.config.calql_actions
-    action = torch.cat([rows.action.unsqueeze(2), actor._calql_actions(rows)], dim=2)
-    weights = actor.critics.weights()
+    action = torch.cat([rows.action.unsqueeze(2), ensembles._calql_actions(rows)], dim=2)
+    weights = ensembles.critics.weights()
     state = critic.embed_state(weights, features, rows.proprio)
     q, uniform, policy = critic.q_values(weights, state, action).split([1, m, 2 * m], dim=3)
     q = q.squeeze(3)
@@ -230,8 +232,7 @@ def test_critics_read_h_only_when_switched_on() -> None:
     other = replace(rows, h=rows.h + 1.0)
     for config, differs in ((HILDAFT, False), (replace(HILDAFT, critic_reads_h=True), True)):
         actor = build(config)
-        weights = actor._held_weights
-        values = [actor._q_of(rows.action, each, weights) for each in (rows, other)]
+        values = [actor.ensembles.mean_q(rows.action, each) for each in (rows, other)]
         assert torch.equal(values[0], values[1]) is not differs
 
 
@@ -347,6 +348,7 @@ def test_paper_preset_switches_every_departure_off() -> None:
         "to_rollouts",
         "talk_in_rollouts",
         "critic_reads_h",
+        "tasks_per_update",
     ):
         assert not getattr(PAPER, switch), switch
     assert (PAPER.warmup_bc_weight, PAPER.warmup_q_weight) == (1.0, 0.1)

@@ -18,7 +18,9 @@ pytestmark = [
 
 
 def on_device(batch, device):
-    return type(batch)(**{name: getattr(batch, name).to(device) for name in batch.__slots__})
+    columns = {name: getattr(batch, name) for name in batch.__slots__}
+    moved = {n: c.to(device) if isinstance(c, torch.Tensor) else c for n, c in columns.items()}
+    return type(batch)(**moved)
 
 
 def batches() -> tuple[Batch, TalkTweakBatch]:
@@ -38,8 +40,8 @@ def test_values_gradients_and_actions_agree_with_the_cpu() -> None:
     results = []
     for device in ("cpu", "cuda"):
         learner, rows = actor(device), on_device(batch, device)
-        weights = learner._weights
-        features = learner.critic_features(rows.h, rows.features)
+        weights = learner.ensembles.critics.weights()
+        features = learner.ensembles.features(rows.h, rows.features)
         state = critic.embed_state(weights, features, rows.proprio)
         q_value = critic.q_values(weights, state, rows.action.unsqueeze(2))
         gradients = torch.autograd.grad(q_value.square().sum(), list(weights.values()))

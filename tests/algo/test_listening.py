@@ -31,6 +31,7 @@ class LinearProblem:
         state = self.states(ROWS)
         zeros = torch.zeros(1, ROWS)
         return Batch(
+            tasks=range(1),
             h=state,
             features=state,
             proprio=torch.zeros(1, ROWS, 2),
@@ -54,7 +55,7 @@ class LinearProblem:
             proprio=batch.proprio,
             action=batch.action,
             command=torch.tensor([command]),
-            task=torch.tensor([0]),
+            tasks=(0,),
         )
 
 

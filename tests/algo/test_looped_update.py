@@ -31,6 +31,7 @@ def batches() -> tuple[Batch, TalkTweakBatch]:
         return torch.randn(N, B, *width, generator=generator)
 
     batch = Batch(
+        tasks=range(N),
         h=normal(6),
         features=normal(9),
         proprio=normal(2),
@@ -49,7 +50,7 @@ def batches() -> tuple[Batch, TalkTweakBatch]:
         proprio=normal(2),
         action=normal(7).clamp(-1.0, 1.0),
         command=torch.randint(27, (N, B), generator=generator),
-        task=torch.arange(N),
+        tasks=tuple(range(N)),
     )
     return batch, talk
 
@@ -92,8 +93,10 @@ def test_two_updates_agree_to_rounding(preset: DualActorConfig, warmup: bool, me
     for task in range(N):
         for member in range(members):
             assert_same(
-                reference_of(ours.critics, config.critic, task, member), loop.critics[task][member]
+                reference_of(ours.ensembles.critics, config.critic, task, member),
+                loop.critics[task][member],
             )
             assert_same(
-                reference_of(ours.targets, config.critic, task, member), loop.targets[task][member]
+                reference_of(ours.ensembles.targets, config.critic, task, member),
+                loop.targets[task][member],
             )

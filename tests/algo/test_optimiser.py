@@ -11,7 +11,7 @@ def network() -> nn.Module:
 
 def test_steps_are_those_of_torchs_adam() -> None:
     ours, theirs = network(), network()
-    optimiser = FusedAdam(ours, 1e-2)
+    optimiser = FusedAdam(list(ours.parameters()), 1e-2)
     expected = torch.optim.Adam(theirs.parameters(), lr=1e-2)
     for _ in range(5):
         gradients = [torch.randn_like(parameter) for parameter in optimiser.parameters]
@@ -24,7 +24,7 @@ def test_steps_are_those_of_torchs_adam() -> None:
 
 
 def test_state_has_its_names_before_the_first_step() -> None:
-    optimiser = FusedAdam(network(), 1e-2)
+    optimiser = FusedAdam(list(network().parameters()), 1e-2)
     names = set(optimiser.state())
     assert len(names) == 3 * len(optimiser.parameters)
     optimiser.step([torch.ones_like(parameter) for parameter in optimiser.parameters])

@@ -51,6 +51,7 @@ def make_batch(seed: int = 1) -> Batch:
         return torch.randn(N, B, *width, generator=generator)
 
     return Batch(
+        tasks=range(N),
         h=normal(5),
         features=normal(6),
         proprio=normal(2),
@@ -184,7 +185,7 @@ def test_distillation_by_hand() -> None:
     noise = torch.randn(N, B, 7, generator=generator).clamp(-1.5, 1.5)
     state = agent.actors.embed_primary(batch.h, batch.features, batch.proprio)
     action = agent.actors.primary.act(state, noise)
-    target = agent.base.q_of_members(action, batch)
+    target = agent.base.ensembles.members_q(action, batch)
     value = agent._noise_values(agent._held, batch, (noise / 1.5).unsqueeze(2)).squeeze(3)
     wanted = (value - target).square().mean()
     metrics = agent.update_critics(batch, "online")

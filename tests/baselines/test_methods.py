@@ -44,6 +44,7 @@ def make_batch(n: int = N, seed: int = 1) -> Batch:
         return torch.randn(n, B, *width, generator=generator)
 
     return Batch(
+        tasks=range(n),
         h=normal(5),
         features=normal(6),
         proprio=normal(2),
@@ -94,12 +95,12 @@ class TestHgDagger:
         agent = build(hg_dagger.METHOD)
         replay = Replay(TASKS, DIMS, discount=0.97)
 
-        def sample(count: int, generator: torch.Generator, phase: str) -> Batch:
+        def sample(count: int, generator: torch.Generator, phase: str, tasks: range) -> Batch:
             drawn.append(phase)
             return make_batch()
 
         monkeypatch.setattr(replay, "sample", sample)
-        learner = Learner(TrainingConfig(batch_size=24), agent, replay, N, seed=0)
+        learner = Learner(TrainingConfig(batch_size=24), agent, replay, seed=0)
         learner._update_online()
         # The replay's "warmup" rows are its demonstrations, to which every intervention is added.
         assert drawn == ["warmup"]
@@ -144,7 +145,9 @@ class TestHilConrft:
         assert counts["demos"] == 3 * (6 + 2)
         assert counts["rollouts"] == 3 * 6
         agent = build(hil_conrft.METHOD, ("all",))
-        assert agent.critics.weights()["out_weight"].shape[0] == agent.config.critic.members
+        assert (
+            agent.ensembles.critics.weights()["out_weight"].shape[0] == agent.config.critic.members
+        )
         batch = replay.sample(256, torch.Generator().manual_seed(0), "online")
         assert batch.h.shape[:2] == (1, 256)
         assert agent.update_critics(batch, "online").keys() == {
@@ -159,7 +162,7 @@ class TestHilConrft:
         calls: list[str] = []
         for name in ("update_critics", "update_primary"):
             monkeypatch.setattr(agent, name, lambda *_, name=name: calls.append(name) or {})
-        Learner(hil_conrft.TRAINING, agent, replay, 1, seed=0)._update_online()
+        Learner(hil_conrft.TRAINING, agent, replay, seed=0)._update_online()
         assert calls == ["update_critics", "update_critics", "update_primary"]
 
     def test_its_preset_holds_conrfts_constants(self) -> None:
@@ -178,10 +181,10 @@ class TestSharedCritic:
     def test_all_tasks_are_valued_by_one_ensemble(self) -> None:
         agent = build(self.method)
         batch = make_batch()
-        values = agent.q_of_members(batch.action, batch)
-        weights = agent.critics.weights()
+        values = agent.ensembles.members_q(batch.action, batch)
+        weights = agent.ensembles.critics.weights()
         assert weights["out_weight"].shape[0] == agent.config.critic.members
-        features = agent.critic_features(batch.h, batch.features)
+        features = agent.ensembles.features(batch.h, batch.features)
         for task in range(N):
             one = slice(task, task + 1)
             state = critic.embed_state(weights, features[one], batch.proprio[one])
@@ -191,8 +194,8 @@ class TestSharedCritic:
     @pytest.mark.parametrize("phase", ["warmup", "online"])
     def test_it_learns_from_the_rows_of_all_tasks(self, phase: str) -> None:
         shared, flat = build(self.method), build(self.method, ("one",))
-        flat.critics.load_state_dict(shared.critics.state_dict())
-        flat.targets.load_state_dict(shared.targets.state_dict())
+        flat.ensembles.critics.load_state_dict(shared.ensembles.critics.state_dict())
+        flat.ensembles.targets.load_state_dict(shared.ensembles.targets.state_dict())
         # The same rows, once as three tasks and once as one; the noise is drawn in the same order.
         first = shared.update_critics(make_batch(), phase)
         second = flat.update_critics(make_batch().pooled(), phase)

@@ -152,11 +152,11 @@ def test_talk_tweak_is_balanced_over_the_tasks_that_have_any() -> None:
     buffers = replay()
     buffers.add_episode(episode(1, [True] * 30))
     alone = buffers.sample_talk_tweak(8, generator())
-    assert alone.task.tolist() == [1]
+    assert alone.tasks == (1,)
     assert alone.command.shape == (1, 8)
     buffers.add_episode(episode(2, [True, False], task="upright"))
     both = buffers.sample_talk_tweak(8, generator())
-    assert both.task.tolist() == [0, 1]
+    assert both.tasks == (0, 1)
     assert both.h.shape == (2, 4, 2)
     assert (both.h[0, :, 0] == 2000).all()
     assert (both.command == 26).all()

@@ -56,7 +56,7 @@ def test_one_task_at_a_time_gives_the_same_values_and_gradients(critics: Critics
     for task in range(TASKS):
         one = slice(task, task + 1)
         groups = slice(task * CONFIG.members, (task + 1) * CONFIG.members)
-        own = critics.weights(task=task)
+        own = critics.weights(range(task, task + 1))
         q = q_values(own, embed_state(own, features[one], proprio[one]), action[one])
         torch.testing.assert_close(q, whole[one])
         for part, full in zip(
@@ -66,7 +66,7 @@ def test_one_task_at_a_time_gives_the_same_values_and_gradients(critics: Critics
 
 
 def test_weights_share_memory_with_the_parameters(critics: Critics) -> None:
-    every, own = critics.weights(), critics.weights(task=1)
+    every, own = critics.weights(), critics.weights(range(1, 2))
     with torch.no_grad():
         critics.get_parameter("out_bias")[1] = 9.0
     assert (own["out_bias"] == 9.0).all()

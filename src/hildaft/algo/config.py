@@ -26,7 +26,8 @@ class DualActorConfig:
     """gamma per control step. Not in the paper; from HIL-SERL."""
 
     target_rate: float = 0.005
-    """Share of the critics' weights that enters the target critics per update. From ConRFT."""
+    """Share of the critics' weights that enters the target critics per update. From ConRFT. Where tasks take turns
+    (`tasks_per_update`) a task's targets catch up for the updates that were not its own."""
 
     critic_learning_rate: float = 3e-4
     """Adam's step for the critics. From ConRFT."""
@@ -177,8 +178,17 @@ class DualActorConfig:
     Differs from the paper (shared_critic): Sec. IV-C has one per task; an ablation, off by default.
     """
 
+    tasks_per_update: int = 6
+    """More tasks than this take turns, in even groups: an update draws its rows from one group's tasks and steps
+    their critics alone; eq. 16 compares them with every other task's last known value. 0: all tasks in every update.
+
+    Differs from the paper (tasks_per_update): its three tasks share every update, as up to six do here. With many
+    more, each critic would get a few rows per update, and moving its weights through memory would take longer than
+    learning from them.
+    """
+
     metrics_every: int = 25
-    """Updates between two that report metrics."""
+    """Updates between two that report metrics; where tasks take turns, one of each group then does."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -209,6 +219,9 @@ class DualActorConfig:
         self._require("primary_average", 0.0 <= self.primary_average < 1.0, "in [0, 1)")
         self._require("target_rate", 0.0 < self.target_rate <= 1.0, "in (0, 1]; use 0.005")
         self._require("calql_actions", self.calql_actions >= 1, ">= 1; Cal-QL uses 10")
+        self._require(
+            "tasks_per_update", self.tasks_per_update >= 0, ">= 0; 0: all in every update"
+        )
         self._require("metrics_every", self.metrics_every >= 1, ">= 1")
         self._require(
             "joint_weight",
@@ -248,5 +261,6 @@ PAPER: Final = replace(
     refinement_reg_weight=0.1,
     counterfactual_weight=0.0,
     null_bypass=False,
+    tasks_per_update=0,
 )
 """The literal reading."""

@@ -95,7 +95,7 @@ class Crew:
         shared = {
             item.name: rows[:, self.rank :: self.size]
             for item in dataclasses.fields(batch)
-            if (rows := getattr(batch, item.name)).dim() > 1
+            if isinstance(rows := getattr(batch, item.name), Tensor) and rows.dim() > 1
         }
         return dataclasses.replace(batch, **shared)
 

@@ -5,6 +5,7 @@ robots, files or threads.
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, final
 
@@ -18,16 +19,17 @@ from hildaft.algo.actors import Actors, check_tensors
 from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
 from hildaft.algo.crew import Crew
 from hildaft.algo.diagnostics import measure_listening
+from hildaft.algo.draws import Draws
+from hildaft.algo.ensembles import Ensembles
 from hildaft.algo.optimiser import FusedAdam
 from hildaft.data.replay import Batch, Dims, Phase, States, TalkTweakBatch
-from hildaft.models import critic
-from hildaft.models.consistency import held, sample_primary_noise, steer_noise
-from hildaft.models.critic import Critics, CriticWeights
+from hildaft.models.consistency import held, steer_noise
 from hildaft.types import COMMAND_COUNT, NULL_COMMAND, ActionScale, RefinementCommand
 
 __all__ = ["HILDAFT", "PAPER", "Dims", "DualActor", "DualActorConfig"]
 
 Part: TypeAlias = Literal["critics", "primary", "refinement"]
+_PARTS: Final[tuple[Part, ...]] = ("critics", "primary", "refinement")
 Metrics: TypeAlias = dict[str, float]
 
 
@@ -60,29 +62,21 @@ class DualActor:
         ).to(self.device)
         # What acts: an average over the primary actor's last updates, with the refinement actor as it is.
         self._acting: Final = copy.deepcopy(self.actors).requires_grad_(False)
-        critic_features = dims.features + (dims.h if config.critic_reads_h else 0)
-        self._critic_names: Final = ("all",) if config.shared_critic else self.tasks
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            critics = Critics(config.critic, len(self._critic_names), critic_features, dims.proprio)
-        self.critics: Final = critics.to(self.device)
-        self.targets: Final = copy.deepcopy(self.critics).requires_grad_(False)
-        self._optimisers: Final[dict[Part, FusedAdam]] = {
-            "critics": FusedAdam(self.critics, config.critic_learning_rate),
-            "primary": FusedAdam(self.actors.primary, config.primary_learning_rate),
-            "refinement": FusedAdam(self.actors.refinement, config.refinement_learning_rate),
-        }
-        self._weights: Final = self.critics.weights()
-        self._task_weights: Final = [
-            self.critics.weights(task=i) for i in range(len(self._critic_names))
-        ]
-        self._held_weights: Final = {n: w.detach() for n, w in self._weights.items()}
-        self._target_weights: Final = self.targets.weights()
-        self._held_primary: Final = held(self.actors.primary)
-        self._follow_critics: Final = get_ema_multi_avg_fn(1.0 - config.target_rate)
-        self._follow_primary: Final = get_ema_multi_avg_fn(config.primary_average)
-        self._updates: dict[Part, int] = dict.fromkeys(self._optimisers, 0)
         self._generator: Final = torch.Generator(self.device).manual_seed(seed)
+        self._draws: Final = Draws(self._generator, self._crew)
+        self.ensembles: Final = Ensembles(
+            config, self.tasks, self.actors, dims, seed, self._draws, self._crew
+        )
+        primary, refinement = self.actors.primary, self.actors.refinement
+        self._optimisers: Final[dict[Part, FusedAdam]] = {
+            "primary": FusedAdam(list(primary.parameters()), config.primary_learning_rate),
+            "refinement": FusedAdam(list(refinement.parameters()), config.refinement_learning_rate),
+        }
+        self._mean_q: Final = torch.full((len(self.tasks),), math.nan, device=self.device)
+        """Every task's mean value of the primary actor's actions, when its turn last came."""
+        self._held_primary: Final = held(self.actors.primary)
+        self._follow_primary: Final = get_ema_multi_avg_fn(config.primary_average)
+        self._updates: dict[Part, int] = dict.fromkeys(_PARTS, 0)
         commands = [RefinementCommand.from_index(index) for index in range(COMMAND_COUNT)]
         self._directions: Final = torch.tensor(
             [command.signs for command in commands], dtype=torch.float32, device=self.device
@@ -98,6 +92,11 @@ class DualActor:
         """What the online updates draw: "warmup" stands for demonstrations and interventions alone."""
         supervised = not self.config.has_critics and self.config.bc_data == "demos"
         return "warmup" if supervised else "online"
+
+    @property
+    def turns(self) -> Sequence[range]:
+        """The groups of tasks that updates draw in turn."""
+        return self.ensembles.turns
 
     def fit_normalisation(self, h: Float[Tensor, "b d"], features: Float[Tensor, "b f"]) -> None:
         """Fits the standardisation of h and image features, before the first update."""
@@ -115,28 +114,15 @@ class DualActor:
         """
         if not self.config.has_critics:
             return {}
-        if self.config.shared_critic:
-            batch = batch.pooled()
-        features = self.critic_features(batch.h, batch.features)
-        target = self._bellman_target(batch, next_action)
-        if phase == "online":
-            weights = self._weights
-            state = critic.embed_state(weights, features, batch.proprio)
-            q_value = critic.q_values(weights, state, batch.action.unsqueeze(2)).squeeze(3)
-            bellman = losses.bellman_loss(q_value, target)
-            gradients = torch.autograd.grad(bellman.sum(), list(weights.values()))
-            measured = {"bellman_loss": bellman, "q_mean": q_value.detach().mean(dim=(1, 2))}
-        else:
-            gradients, measured = self._warmup_gradients(batch, features, target)
-        optimiser = self._optimisers["critics"]
-        optimiser.step(self._crew.average(gradients))
-        self._follow_critics(list(self.targets.parameters()), optimiser.parameters, 0)
+        measured = self.ensembles.update(batch, phase, next_action)
+        names = self.ensembles.names
+        tasks = names if len(names) == 1 else [names[task] for task in batch.tasks]
         return self._report(
             "critics",
             lambda: {
                 f"critic/{task}/{name}": values[row]
                 for name, values in measured.items()
-                for row, task in enumerate(self._critic_names)
+                for row, task in enumerate(tasks)
             },
         )
 
@@ -157,22 +143,25 @@ class DualActor:
             else (config.online_bc_weight, config.online_q_weight)
         )
         state = self.actors.embed_primary(batch.h, batch.features, batch.proprio)
-        noise = self._noise(batch.reward.shape)
+        noise = self._draws.noise(batch.reward.shape)
         action = primary.act(state, noise)
         bc_loss = self._primary_bc_loss(batch, state, action, noise)
         loss = bc_weight * bc_loss
         measured = {"actor/bc_loss": bc_loss}
         if q_weight:
-            q_value = self._q_of(action, batch, self._held_weights)
-            q_loss, task_weights = self._primary_q_loss(q_value)
+            q_value = self.ensembles.mean_q(action, batch)
+            q_loss, task_weights = self._primary_q_loss(q_value, batch.tasks)
             loss = loss + q_weight * q_loss
             measured["actor/q_loss"] = q_loss
             if self._due("primary"):
                 (dq_da,) = torch.autograd.grad(q_value.sum(), action, retain_graph=True)
                 measured["actor/dq_da"] = dq_da.abs().mean()
-                for row, task in enumerate(self.tasks):
-                    measured[f"actor/qbar/{task}"] = q_value[row].mean()
-                    measured[f"actor/eps/{task}"] = task_weights[row]
+                for row, task in enumerate(batch.tasks):
+                    measured[f"actor/qbar/{self.tasks[task]}"] = q_value[row].mean()
+                    measured[f"actor/eps/{self.tasks[task]}"] = task_weights[row]
+        if len(self.turns) > 1:
+            # A group with fewer tasks than others would weigh each of them more.
+            loss = len(batch.tasks) * len(self.turns) / len(self.tasks) * loss
         if config.joint_weight and talk_tweak is not None:
             loss = loss + config.joint_weight * self._joint_loss(talk_tweak)
         if self._due("primary"):
@@ -191,12 +180,12 @@ class DualActor:
         Paper: Alg. 1, line 16.
         """
         config, primary, refinement = self.config, self._held_primary, self.actors.refinement
-        noise = self._noise(batch.command.shape)
+        noise = self._draws.noise(batch.command.shape)
         with torch.no_grad():
             primary_state = self.actors.embed_primary(batch.h, batch.features, batch.proprio)
             primary_action = primary.act(primary_state, noise)
             features = self.actors.normalisation.standardise_features(batch.features)
-        random_command = self._integers(COMMAND_COUNT, batch.command.shape)
+        random_command = self._draws.integers(COMMAND_COUNT, batch.command.shape)
         null = torch.full_like(batch.command, NULL_COMMAND.index)
         # One pass for the spoken command, "[null]" and the random command of the same states and
         # noise.
@@ -205,7 +194,7 @@ class DualActor:
         action, null_action, random_action = primary.act(primary_state, steer_noise(noise, mean))
 
         bc_loss = losses.refinement_bc_loss(action, batch.action)
-        q_loss = losses.refinement_q_loss(self._q_of(action, batch, self._weights_of(batch.task)))
+        q_loss = losses.refinement_q_loss(self.ensembles.mean_q(action, batch))
         reg_loss = losses.refinement_reg_loss(null_action, primary_action)
         counterfactual_loss = losses.counterfactual_loss(
             random_action,
@@ -284,95 +273,20 @@ class DualActor:
         modules: dict[str, nn.Module] = {
             "actors": self.actors,
             "acting": self._acting.primary,
-            "critics": self.critics,
-            "targets": self.targets,
         }
         live = {
             f"{part}.{name}": tensor.detach()
             for part, module in modules.items()
             for name, tensor in module.state_dict().items()
         }
+        live |= self.ensembles.state()
+        if len(self.turns) > 1:
+            live["mean_q"] = self._mean_q
         for part, optimiser in self._optimisers.items():
             live |= {f"optimisers.{part}.{name}": t for name, t in optimiser.state().items()}
         live["generator"] = self._generator.get_state()
         live["updates"] = torch.tensor(list(self._updates.values()))
         return live
-
-    def _bellman_target(
-        self, batch: Batch, next_action: Float[Tensor, "n b 7"] | None = None
-    ) -> Float[Tensor, "n b"]:
-        with torch.no_grad():
-            if next_action is None:
-                noise = self._noise(batch.reward.shape)
-                next_action = self.actors.primary_action(
-                    batch.next_h, batch.next_features, batch.next_proprio, noise
-                )
-            weights = self._target_weights
-            features = self.critic_features(batch.next_h, batch.next_features)
-            state = critic.embed_state(weights, features, batch.next_proprio)
-            next_q = critic.q_values(weights, state, next_action.unsqueeze(2)).squeeze(3)
-            return losses.bellman_target(
-                batch.reward,
-                batch.not_terminal,
-                next_q,
-                self.config.discount,
-                self.config.max_return if self.config.target_clip else None,
-            )
-
-    def _warmup_gradients(
-        self, batch: Batch, features: Float[Tensor, "n b f"], target: Float[Tensor, "n b"]
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Gradients of Bellman plus Cal-QL.
-
-        One task at a time: tasks share no weight, and memory stays small.
-        """
-        config, m = self.config, self.config.calql_actions
-        members = config.critic.members
-        sampled = self._calql_actions(batch)
-        gradients = [torch.empty_like(weight) for weight in self._held_weights.values()]
-        measured: dict[str, list[Tensor]] = {"bellman_loss": [], "calql_loss": [], "q_mean": []}
-        for task in range(len(self._critic_names)):
-            one = slice(task, task + 1)
-            weights = self._task_weights[task]
-            state = critic.embed_state(weights, features[one], batch.proprio[one])
-            action = torch.cat([batch.action[one].unsqueeze(2), sampled[one]], dim=2)
-            q_value, q_uniform, q_policy = critic.q_values(weights, state, action).split(
-                [1, m, 2 * m], dim=3
-            )
-            q_value = q_value.squeeze(3)
-            bellman = losses.bellman_loss(q_value, target[one]).sum()
-            calql = losses.conservative_loss(
-                q_value,
-                q_uniform,
-                q_policy,
-                batch.mc_return[one],
-                temperature=config.calql_temperature,
-                floor_uniform=config.calql_floor_uniform,
-            ).sum()
-            loss = bellman + config.calql_weight * calql
-            parts = torch.autograd.grad(loss, list(weights.values()))
-            for whole, part in zip(gradients, parts, strict=True):
-                whole[task * members : (task + 1) * members] = part
-            for name, value in zip(measured, (bellman, calql, q_value.mean()), strict=True):
-                measured[name].append(value.detach())
-        return gradients, {name: torch.stack(values) for name, values in measured.items()}
-
-    @torch.no_grad()
-    def _calql_actions(self, batch: Batch) -> Float[Tensor, "n b m3 7"]:
-        """Per state: uniform actions, the policy's, and the policy's at the next state."""
-        n, b = batch.reward.shape
-        m = self.config.calql_actions
-        uniform = self._crew.draw(
-            lambda shape: torch.rand(*shape, generator=self._generator, device=self.device),
-            (n, b, m, 7),
-        )
-        h = torch.stack([batch.h, batch.next_h])
-        features = torch.stack([batch.features, batch.next_features])
-        proprio = torch.stack([batch.proprio, batch.next_proprio])
-        state = self.actors.embed_primary(h, features, proprio).unsqueeze(3)
-        noise = self._noise((2, n, b, m), rows=2)
-        here, following = self.actors.primary.act(state, noise)
-        return torch.cat([2.0 * uniform - 1.0, here, following], dim=2)
 
     def _primary_bc_loss(
         self,
@@ -393,27 +307,37 @@ class DualActor:
         if config.bc_form == "direct":
             return losses.bc_loss(action, target, keep)
         # ConRFT never draws the last level, at which the head is the identity.
-        level = self._integers(config.primary.scales - 1, keep.shape)
+        level = self._draws.integers(config.primary.scales - 1, keep.shape)
         sigma = primary.sigmas[level]
         denoised = primary.denoise(state, batch.action + sigma.unsqueeze(-1) * noise, sigma)
         return losses.karras_bc_loss(denoised, target, sigma, keep, config.primary.sigma_data)
 
-    def _primary_q_loss(self, q_value: Float[Tensor, "n b"]) -> tuple[Tensor, Float[Tensor, " n"]]:
-        """Eq. 15, or 14, and the weights of eq. 16."""
+    def _primary_q_loss(
+        self, q_value: Float[Tensor, "n b"], tasks: range
+    ) -> tuple[Tensor, Float[Tensor, " n"]]:
+        """Eq. 15, or 14, and the weights of eq. 16, which compare a task with every other's last known value."""
         config = self.config
+        mean_q = self._crew.mean(q_value.mean(dim=1))
         weights = losses.compute_task_weights(
-            self._crew.mean(q_value.mean(dim=1)),
+            mean_q,
             constant=config.task_weight_constant,
             low=config.task_weight_min,
             high=config.task_weight_max,
+            of_all=self._keep_mean_q(mean_q, tasks) if len(self.turns) > 1 else None,
         )
         if config.reweight_tasks:
             return losses.weighted_task_q_loss(q_value, weights), weights
         return losses.uniform_task_q_loss(q_value), weights
 
+    @torch.no_grad()
+    def _keep_mean_q(self, mean_q: Float[Tensor, " n"], tasks: range) -> Float[Tensor, " all"]:
+        """Every task's last mean value, these among them; one whose turn has not come counts as the mean of these."""
+        self._mean_q[tasks.start : tasks.stop] = mean_q
+        return torch.where(self._mean_q.isnan(), mean_q.mean(), self._mean_q)
+
     def _joint_loss(self, batch: TalkTweakBatch) -> Float[Tensor, ""]:
         """X3: eq. 8 as a loss of the primary actor; the refinement actor's mean is held fixed."""
-        noise = self._noise(batch.command.shape)
+        noise = self._draws.noise(batch.command.shape)
         with torch.no_grad():
             features = self.actors.normalisation.standardise_features(batch.features)
             embedded = self.actors.refinement.embed_state(features, batch.proprio)
@@ -421,63 +345,10 @@ class DualActor:
         action = self.actors.primary_action(batch.h, batch.features, batch.proprio, noise)
         return losses.refinement_bc_loss(action, batch.action)
 
-    def critic_features(
-        self, h: Float[Tensor, "n b d"], features: Float[Tensor, "n b f"]
-    ) -> Float[Tensor, "n b g"]:
-        """What the critics read, standardised."""
-        features = self.actors.normalisation.standardise_features(features)
-        if not self.config.critic_reads_h:
-            return features
-        return torch.cat([features, self.actors.normalisation.standardise_h(h)], dim=-1)
-
-    def _weights_of(self, task: Tensor) -> CriticWeights:
-        """The critics' weights without gradient, of the given tasks."""
-        if self.config.shared_critic or len(task) == len(self.tasks):
-            return self._held_weights
-        return {
-            name: tensor.unflatten(0, (len(self.tasks), -1))[task].flatten(0, 1)
-            for name, tensor in self._held_weights.items()
-        }
-
-    def _q_of(
-        self,
-        action: Float[Tensor, "n b 7"],
-        batch: Batch | TalkTweakBatch,
-        weights: CriticWeights,
-    ) -> Float[Tensor, "n b"]:
-        """Mean over the ensemble of the value of each row's action."""
-        return self.q_of_members(action, batch, weights).mean(dim=1)
-
-    def q_of_members(
-        self,
-        action: Float[Tensor, "n b 7"],
-        batch: Batch | TalkTweakBatch,
-        weights: CriticWeights | None = None,
-    ) -> Float[Tensor, "n e b"]:
-        """Every member's value of each row's action; the critics are held fixed."""
-        features, proprio = self.critic_features(batch.h, batch.features), batch.proprio
-        rows = action.shape[:2]
-        if self.config.shared_critic:
-            features, proprio, action = (
-                values.flatten(0, 1).unsqueeze(0) for values in (features, proprio, action)
-            )
-        weights = self._held_weights if weights is None else weights
-        state = critic.embed_state(weights, features, proprio)
-        q_value = critic.q_values(weights, state, action.unsqueeze(2)).squeeze(3)
-        if self.config.shared_critic:
-            return q_value.squeeze(0).unflatten(1, rows).transpose(0, 1)
-        return q_value
-
-    def _noise(self, shape: Sequence[int], rows: int = 1) -> Tensor:
-        return self._crew.draw(lambda s: sample_primary_noise(s, self._generator), shape, rows)
-
-    def _integers(self, below: int, shape: Sequence[int]) -> Tensor:
-        return self._crew.draw(
-            lambda s: torch.randint(below, s, generator=self._generator, device=self.device), shape
-        )
-
     def _due(self, part: Part) -> bool:
-        return self._updates[part] % self.config.metrics_every == 0
+        # One update of every group in turn.
+        turns = len(self.turns)
+        return self._updates[part] % (turns * self.config.metrics_every) < turns
 
     def _report(self, part: Part, measure: Callable[[], Mapping[str, Tensor]]) -> Metrics:
         """Counts the update; the values as floats if it is one of those that report."""

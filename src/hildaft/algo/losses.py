@@ -111,17 +111,23 @@ def weighted_task_q_loss(
 
 
 def compute_task_weights(
-    mean_q: Float[Tensor, " n"], *, constant: float, low: float, high: float
+    mean_q: Float[Tensor, " n"],
+    *,
+    constant: float,
+    low: float,
+    high: float,
+    of_all: Float[Tensor, " all"] | None = None,
 ) -> Float[Tensor, " n"]:
     """Weights that grow as a task's mean value falls below the others'; no gradient passes.
 
-    Negative means count as 0, since the formula has a pole at -`constant` and reverses its intent
-    beyond it.
+    `of_all` holds every task's mean where `mean_q` is of some of them. Negative means count as 0, since the formula
+    has a pole at -`constant` and reverses its intent beyond it.
 
     Paper: Eq. 16.
     """
     mean_q = mean_q.detach().clamp(min=0.0)
-    return (mean_q.sum() / (len(mean_q) * (mean_q + constant))).clamp(low, high)
+    every = mean_q if of_all is None else of_all.detach().clamp(min=0.0)
+    return (every.sum() / (len(every) * (mean_q + constant))).clamp(low, high)
 
 
 def bellman_target(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam
 
 
@@ -16,8 +16,8 @@ class FusedAdam:
     the arithmetic of networks this small.
     """
 
-    def __init__(self, module: nn.Module, learning_rate: float) -> None:
-        self.parameters: Final[list[Tensor]] = list(module.parameters())
+    def __init__(self, parameters: Sequence[Tensor], learning_rate: float) -> None:
+        self.parameters: Final[list[Tensor]] = list(parameters)
         self._learning_rate = learning_rate
         self._steps = [torch.zeros((), device=p.device) for p in self.parameters]
         self._means = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]

@@ -1,7 +1,7 @@
 """Algorithm 1: the offline warm-up stage and the learning thread of the online stage."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
@@ -40,6 +40,11 @@ class Agent(Protocol):
     @property
     def online_rows(self) -> Phase:
         """What the online updates draw: "warmup" stands for demonstrations and interventions alone."""
+        ...
+
+    @property
+    def turns(self) -> Sequence[range]:
+        """The groups of tasks that updates draw in turn; one group of all where tasks are few."""
         ...
 
     def fit_normalisation(self, h: Float[Tensor, "b d"], features: Float[Tensor, "b f"]) -> None:
@@ -89,7 +94,8 @@ class TrainingConfig:
     online_transitions: int = 15_000
     """Transitions of the online stage, all tasks together (Sec. V-A)."""
     batch_size: int = 192
-    """B; rounded down so that each task and buffer gets the same whole share. Not in the paper; ConRFT's is 256."""
+    """B; rounded down so that each task and buffer of an update gets the same whole share. Not in the
+    paper; ConRFT's is 256."""
     update_to_data: float = 1.0
     """At most this many online updates per transition. Not in the paper."""
     critic_updates: int = 1
@@ -134,7 +140,6 @@ class Learner:
         config: TrainingConfig,
         dual_actor: Agent,
         replay: Replay,
-        tasks: int,
         seed: int,
         encoder_hash: str = "",
         crew: Crew | None = None,
@@ -152,6 +157,7 @@ class Learner:
         self.online_transitions = 0
         # Half demonstrations, half rollouts: an even share per task, and of every process.
         pair = 2 * self._crew.size
+        tasks = max(len(turn) for turn in dual_actor.turns)
         self.batch_per_task = max(pair, config.batch_size // (pair * tasks) * pair)
         self._generator = torch.Generator().manual_seed(seed)
         self._encoder_hash = encoder_hash
@@ -227,8 +233,7 @@ class Learner:
                     return
 
     def _update_offline(self) -> dict[str, float]:
-        rows = self.replay.sample(self.batch_per_task, self._generator, "warmup")
-        batch = self._crew.share(rows)
+        batch = self._batch("warmup", self.warmup_updates)
         critics = self.dual_actor.update_critics(batch, "warmup")
         metrics = {**critics, **self.dual_actor.update_primary(batch, "warmup")}
         self.warmup_updates += 1
@@ -236,15 +241,13 @@ class Learner:
 
     def _update_online(self) -> dict[str, float]:
         agent = self.dual_actor
+        # All updates of critics and actor are of the same tasks, so that each has its share of either.
         for _ in range(self.config.critic_updates - 1):
-            agent.update_critics(self._online_batch(), "online")
-        batch = self._online_batch()
+            agent.update_critics(self._batch(agent.online_rows, self.online_updates), "online")
+        batch = self._batch(agent.online_rows, self.online_updates)
         talk_tweak = None
         if agent.listens and self._talk_tweak_rows() >= max(1, self.config.talk_tweak_gate):
-            rows = self.config.refinement_batch_size
-            talk_tweak = self._crew.share(
-                self.replay.sample_talk_tweak(rows, self._generator, self._crew.size)
-            )
+            talk_tweak = self._talk_tweak()
         metrics = dict(agent.update_critics(batch, "online"))
         metrics |= agent.update_primary(batch, "online", talk_tweak)
         if talk_tweak is not None:
@@ -252,9 +255,24 @@ class Learner:
         self.online_updates += 1
         return metrics
 
-    def _online_batch(self) -> Batch:
-        rows = self.dual_actor.online_rows
-        return self._crew.share(self.replay.sample(self.batch_per_task, self._generator, rows))
+    def _batch(self, rows: Phase, update: int) -> Batch:
+        turns = self.dual_actor.turns
+        tasks = turns[update % len(turns)]
+        return self._crew.share(
+            self.replay.sample(self.batch_per_task, self._generator, rows, tasks)
+        )
+
+    def _talk_tweak(self) -> TalkTweakBatch:
+        turns = self.dual_actor.turns
+        return self._crew.share(
+            self.replay.sample_talk_tweak(
+                self.config.refinement_batch_size,
+                self._generator,
+                self._crew.size,
+                at_most=len(turns[0]),
+                turn=self.online_updates,
+            )
+        )
 
     def _talk_tweak_rows(self) -> int:
         return sum(counts["talk_tweak"] for counts in self.replay.counts().values())

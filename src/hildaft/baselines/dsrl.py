@@ -7,7 +7,7 @@ actor climbs Q_W. `direct`: the policy is differentiable in its noise, so the no
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, final
 
@@ -30,7 +30,7 @@ from hildaft.types import ACTION_DIM, ActionScale, HilDaftError
 
 _OWN: Final = "dsrl."
 
-METHOD: Final = replace(HILDAFT, refinement_actor=False, joint_weight=0.0)
+METHOD: Final = replace(HILDAFT, refinement_actor=False, joint_weight=0.0, tasks_per_update=0)
 """The base's warm-up is ours. X1 stays on: without it the noise has next to no say (docs/baselines.md)."""
 
 
@@ -68,6 +68,12 @@ class Dsrl:
     """An `Agent`: `base` learns the policy and Q_A in the warm-up, then the noise actor takes its noise over."""
 
     def __init__(self, config: DsrlConfig, base: DualActor, dims: Dims, seed: int) -> None:
+        if len(base.turns) > 1:
+            msg = (
+                f"method.tasks_per_update={base.config.tasks_per_update}: DSRL's noise critics learn all "
+                f"{len(base.tasks)} tasks in every update; use 0"
+            )
+            raise HilDaftError(msg)
         self.config: Final = config
         self.base: Final = base
         self.device: Final = base.device
@@ -82,7 +88,7 @@ class Dsrl:
         self._log_alpha: Final = torch.nn.Linear(1, 1, bias=False, device=self.device)
         torch.nn.init.constant_(self._log_alpha.weight, math.log(config.temperature))
         self._optimisers: Final = {
-            name: FusedAdam(module, config.learning_rate)
+            name: FusedAdam(list(module.parameters()), config.learning_rate)
             for name, module in (
                 ("noise", noise_actor),
                 ("critics", self.noise_critics),
@@ -105,6 +111,11 @@ class Dsrl:
     def online_rows(self) -> Phase:
         """Demonstrations and rollouts, half each."""
         return "online"
+
+    @property
+    def turns(self) -> Sequence[range]:
+        """All tasks in every update."""
+        return self.base.turns
 
     def fit_normalisation(self, h: Float[Tensor, "b d"], features: Float[Tensor, "b f"]) -> None:
         """As the base does."""
@@ -135,7 +146,7 @@ class Dsrl:
         noise = unit * self.config.noise_bound
         if self.config.variant == "direct":
             action = self._frozen_policy(batch.h, batch.features, batch.proprio, noise)
-            value = self.base.q_of_members(action, batch).amin(dim=1)
+            value = self.base.ensembles.members_q(action, batch).amin(dim=1)
         else:
             value = self._noise_values(self._held, batch, unit.unsqueeze(2)).squeeze(3).amin(dim=1)
         alpha = self._log_alpha.weight.detach().exp()
@@ -254,7 +265,7 @@ class Dsrl:
         noise = self._draw(batch)
         with torch.no_grad():
             action = self._frozen_policy(batch.h, batch.features, batch.proprio, noise)
-            target = self.base.q_of_members(action, batch)
+            target = self.base.ensembles.members_q(action, batch)
         unit = noise / self.config.noise_bound
         value = self._noise_values(self._weights, batch, unit.unsqueeze(2)).squeeze(3)
         loss = (value - target).square().mean(dim=(1, 2)).sum()
@@ -267,7 +278,7 @@ class Dsrl:
             noise = invert_noise(self.actors.primary, state, batch.action, bound)
             seen = self.actors.standardise(batch.next_h, batch.next_features)
             unit, _ = self.actors.noise.sample(*seen, batch.next_proprio, self._generator)
-            features = self.base.critic_features(batch.next_h, batch.next_features)
+            features = self.base.ensembles.features(batch.next_h, batch.next_features)
             weights = self._target_weights
             embedded = critic.embed_state(weights, features, batch.next_proprio)
             next_q = critic.q_values(weights, embedded, unit.unsqueeze(2)).squeeze(3)
@@ -288,7 +299,7 @@ class Dsrl:
     def _noise_values(
         self, weights: CriticWeights, batch: Batch, unit: Float[Tensor, "n b m 7"]
     ) -> Float[Tensor, "n e b m"]:
-        features = self.base.critic_features(batch.h, batch.features)
+        features = self.base.ensembles.features(batch.h, batch.features)
         return critic.q_values(weights, critic.embed_state(weights, features, batch.proprio), unit)
 
     def _step_noise_critics(self, loss: Tensor) -> Tensor:

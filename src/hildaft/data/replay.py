@@ -17,13 +17,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hildaft.data.row_index import RowIndex
 from hildaft.types import ACTION_DIM, NULL_COMMAND, Episode, HilDaftError
 
 Phase: TypeAlias = Literal["warmup", "online"]
 Buffer: TypeAlias = Literal["demos", "rollouts", "interventions", "talk_tweak"]
-
-FAIR_ROWS: Final = 256
-"""Rows of a buffer from which on a robot counts as much as any other; below, in proportion to its rows."""
 
 BUFFERS: Final[tuple[Buffer, ...]] = ("demos", "rollouts", "interventions", "talk_tweak")
 
@@ -39,8 +37,10 @@ class Dims:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """b transitions of each of n tasks, in the order of the tasks."""
+    """b transitions of each of n tasks that follow one another in the order of the tasks."""
 
+    tasks: range
+    """Which tasks."""
     h: Float[Tensor, "n b d"]
     features: Float[Tensor, "n b f"]
     proprio: Float[Tensor, "n b p"]
@@ -58,7 +58,12 @@ class Batch:
 
     def pooled(self) -> "Batch":
         """The same transitions as those of a single task."""
-        return Batch(*(getattr(self, f.name).flatten(0, 1).unsqueeze(0) for f in fields(self)))
+        whole = {
+            item.name: rows.flatten(0, 1).unsqueeze(0)
+            for item in fields(self)
+            if isinstance(rows := getattr(self, item.name), Tensor)
+        }
+        return Batch(tasks=range(1), **whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +76,8 @@ class TalkTweakBatch:
     action: Float[Tensor, "k b 7"]
     command: Int[Tensor, "k b"]
     """Index of the refinement command, never "[null]"."""
-    task: Int[Tensor, " k"]
-    """Index of the task, in the order of the tasks."""
+    tasks: tuple[int, ...]
+    """Which tasks, as numbers in the order of the tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,7 @@ class Replay:
         self._rows: dict[Buffer, list[deque[int]]] = {
             name: [deque() for _ in self.tasks] for name in BUFFERS
         }
-        self._index = {name: _Index(len(self.tasks), capacity, self._device) for name in BUFFERS}
+        self._index = {name: RowIndex(len(self.tasks), capacity, self._device) for name in BUFFERS}
 
     def add_episode(self, episode: Episode) -> None:
         """Routes an episode's steps to the buffers of its task, as Algorithm 1 does.
@@ -184,8 +189,14 @@ class Replay:
             for task, name in enumerate(self.tasks)
         }
 
-    def sample(self, batch_per_task: int, generator: torch.Generator, phase: Phase) -> Batch:
-        """Draws transitions of every task: demos in the warm-up, half demos, half rollouts online.
+    def sample(
+        self,
+        batch_per_task: int,
+        generator: torch.Generator,
+        phase: Phase,
+        tasks: range | None = None,
+    ) -> Batch:
+        """Draws transitions of every task, or of `tasks`: demos in the warm-up, half demos, half rollouts online.
 
         The demos are the first rows of each task.
 
@@ -195,10 +206,11 @@ class Replay:
         Paper: Alg. 1, lines 4, 12.
         """
         from_demos = batch_per_task if phase == "warmup" else batch_per_task // 2
-        parts = [self._index["demos"].draw(from_demos, generator, self.tasks, "demos")]
+        tasks = range(len(self.tasks)) if tasks is None else tasks
+        parts = [self._draw("demos", tasks, from_demos, generator)]
         if from_demos < batch_per_task:
             rollouts = batch_per_task - from_demos
-            parts.append(self._index["rollouts"].draw(rollouts, generator, self.tasks, "rollouts"))
+            parts.append(self._draw("rollouts", tasks, rollouts, generator))
         rows = torch.cat(parts, dim=1)
         n, b = rows.shape
         both = torch.stack([rows, rows + 1]).flatten()
@@ -206,6 +218,7 @@ class Replay:
         features, next_features = self._features.index_select(0, both).view(2, n, b, -1)
         proprio, next_proprio = self._proprio.index_select(0, both).view(2, n, b, -1)
         return Batch(
+            tasks=tasks,
             h=h,
             features=features,
             proprio=proprio,
@@ -220,9 +233,17 @@ class Replay:
         )
 
     def sample_talk_tweak(
-        self, batch: int, generator: torch.Generator, multiple: int = 1
+        self,
+        batch: int,
+        generator: torch.Generator,
+        multiple: int = 1,
+        *,
+        at_most: int | None = None,
+        turn: int = 0,
     ) -> TalkTweakBatch:
         """Draws talk-and-tweak triplets, the same number of each task that has any, a multiple of `multiple`.
+
+        With `at_most`, of no more tasks than that: those whose turn it is.
 
         Raises:
             HilDaftError: no task has any.
@@ -231,17 +252,33 @@ class Replay:
         if not present:
             msg = "talk-and-tweak set is empty: wait for interventions before updating refinement"
             raise HilDaftError(msg)
-        task = torch.tensor(present, device=self._device)
+        if at_most is not None and at_most < len(present):
+            first = turn * at_most % len(present)
+            present = sorted((2 * present)[first : first + at_most])
+        numbers = torch.tensor(present, device=self._device)
         count = max(multiple, batch // (len(present) * multiple) * multiple)
-        rows = self._index["talk_tweak"].draw_some(task, count, generator)
+        rows = self._index["talk_tweak"].draw(numbers, count, generator)
         return TalkTweakBatch(
             h=self._h[rows],
             features=self._features[rows],
             proprio=self._proprio[rows],
             action=self._action[rows],
             command=self._command[rows],
-            task=task,
+            tasks=tuple(present),
         )
+
+    def _draw(
+        self, buffer: Buffer, tasks: range, count: int, generator: torch.Generator
+    ) -> Int[Tensor, "n count"]:
+        for task in tasks:
+            if not self._rows[buffer][task]:
+                msg = (
+                    f"replay buffer {buffer} of task {self.tasks[task]!r} is empty: "
+                    "add episodes first"
+                )
+                raise HilDaftError(msg)
+        numbers = torch.arange(tasks.start, tasks.stop, device=self._device)
+        return self._index[buffer].draw(numbers, count, generator)
 
     def _check(self, episode: Episode) -> int:
         if not self._pooled and episode.task not in self.tasks:
@@ -325,67 +362,6 @@ class Replay:
             rows = self._rows[name][task]
             while rows and low <= rows[0] < high:
                 rows.popleft()
-
-
-@final
-class _Index:
-    """Row numbers of one buffer of every task, as a tensor to draw from.
-
-    Rows lie robot by robot. A uniform number picks the robot by its share and, by what is left, the row: where
-    there is one robot this is the plain uniform draw.
-    """
-
-    def __init__(self, tasks: int, capacity: int, device: torch.device) -> None:
-        self._rows = torch.zeros(tasks, capacity, dtype=torch.int64, device=device)
-        self._held = [0] * tasks
-        self._shares: list[tuple[Tensor, Tensor]] = [
-            (torch.tensor([0.0, 1.0], device=device), torch.zeros(2, device=device))
-        ] * tasks
-        self._edges = torch.zeros(tasks, 2, device=device)
-        """Where each robot's share of [0, 1] begins, and the end of the last; then nothing that can be reached."""
-        self._starts = torch.zeros(tasks, 2, device=device)
-        """Where each robot's rows begin, and the end of the last."""
-
-    def rebuild(self, task: int, rows: deque[int], robots: Int[Tensor, " rows"]) -> None:
-        index = torch.tensor(list(rows), dtype=torch.int64, device=self._rows.device)
-        of_robot = robots[index]
-        order = torch.argsort(of_robot, stable=True)
-        self._rows[task, : len(rows)] = index[order]
-        self._held[task] = len(rows)
-        counts = torch.bincount(of_robot)
-        counts = counts[counts > 0].float()
-        shares = counts.clamp(max=FAIR_ROWS)
-        zero = counts.new_zeros(1)
-        edges = torch.cat([zero, shares.cumsum(0) / shares.sum()])
-        # Rounding may leave it a little lower, and a number above it without a robot.
-        edges[-1] = 1.0
-        self._shares[task] = (edges, torch.cat([zero, counts.cumsum(0)]))
-        pad = torch.nn.utils.rnn.pad_sequence
-        self._edges = pad([e for e, _ in self._shares], batch_first=True, padding_value=2.0)
-        self._starts = pad([s for _, s in self._shares], batch_first=True)
-
-    def draw(
-        self, count: int, generator: torch.Generator, tasks: tuple[str, ...], name: Buffer
-    ) -> Int[Tensor, "n count"]:
-        for task, held in zip(tasks, self._held, strict=True):
-            if not held:
-                msg = f"replay buffer {name} of task {task!r} is empty: add episodes first"
-                raise HilDaftError(msg)
-        every = torch.arange(len(tasks), device=self._rows.device)
-        return self.draw_some(every, count, generator)
-
-    def draw_some(
-        self, tasks: Int[Tensor, " k"], count: int, generator: torch.Generator
-    ) -> Int[Tensor, "k count"]:
-        share = torch.rand(len(tasks), count, generator=generator, device=self._rows.device)
-        edges, starts = self._edges[tasks], self._starts[tasks]
-        robot = torch.searchsorted(edges, share, right=True) - 1
-        low, high = edges.gather(1, robot), edges.gather(1, robot + 1)
-        first = starts.gather(1, robot)
-        held = starts.gather(1, robot + 1) - first
-        # The product may round up to the count itself.
-        within = torch.minimum(((share - low) / (high - low) * held).long(), held.long() - 1)
-        return self._rows[tasks.unsqueeze(1), first.long() + within]
 
 
 def _returns(episode: Episode, discount: float) -> Float[np.ndarray, " t"]:

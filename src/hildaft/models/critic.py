@@ -96,14 +96,14 @@ class Critics(nn.Module):
             offset = torch.empty(*groups, 1, outputs).uniform_(-bound, bound)
             self.register_parameter(f"{name}_bias", nn.Parameter(offset))
 
-    def weights(self, *, task: int | None = None) -> dict[str, Tensor]:
-        """New leaves that share memory with the parameters of all tasks, or of one.
+    def weights(self, tasks: range | None = None) -> dict[str, Tensor]:
+        """New leaves that share memory with the parameters of all tasks, or of some that follow one another.
 
         They follow every later step; made once, they spare each update the work of taking views.
         """
-        tasks = slice(None) if task is None else slice(task, task + 1)
+        rows = slice(None) if tasks is None else slice(tasks.start, tasks.stop)
         return {
-            name: parameter.detach()[tasks].flatten(0, 1).requires_grad_(parameter.requires_grad)
+            name: parameter.detach()[rows].flatten(0, 1).requires_grad_(parameter.requires_grad)
             for name, parameter in self.named_parameters()
         }
 
