@@ -1,6 +1,7 @@
 """One robot as the console knows it: its feed, its operator, who sits in front of it, and what waits for review."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias, final
 
@@ -11,10 +12,14 @@ from hildaft.console.feed import Feed
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.device import DeviceOperator
 from hildaft.teleop.talk import OperatorFrame
-from hildaft.types import CONTROL_HZ, Episode, HilDaftError, RefinementCommand
+from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Press, RefinementCommand
 
 Mode: TypeAlias = Literal["practice", "record", "policy"]
 """What the robot is used for: the person alone, demonstrations that are kept, or a policy with the person beside it."""
+
+LOOK_S: Final = 0.7
+"""An episode is under review for so long before a button in the hand judges it: the press that ended the episode may
+bounce, and nobody has seen the recording yet."""
 
 Understand: TypeAlias = Callable[[str], RefinementCommand | None]
 """From a sentence to (forward, left, up), or None where one has to ask."""
@@ -56,6 +61,7 @@ class Station:
         self._occupant: object | None = None
         self._review: Episode | None = None
         self._verdict: Literal["keep", "discard"] | None = None
+        self._review_began_s = 0.0
 
     # The seat.
 
@@ -131,6 +137,7 @@ class Station:
         """Shows a recorded episode and waits for the person: True to keep it, False to discard, None if stopped."""
         with self._changed:
             self._review, self._verdict = episode, None
+            self._review_began_s = time.monotonic()
             try:
                 while self._verdict is None and not stop.is_set():
                     self._changed.wait(0.1)
@@ -151,6 +158,21 @@ class Station:
                 raise HilDaftError(msg)
             self._verdict = verdict
             self._changed.notify_all()
+
+    # The keys of a device in the person's hand.
+
+    def press(self, press: Press) -> None:
+        """A key on the device at the robot's machine; in a review success keeps and failure discards."""
+        with self._changed:
+            if self._review is not None and press != "stop":
+                looked_at = time.monotonic() - self._review_began_s >= LOOK_S
+                if looked_at and press in ("success", "failure"):
+                    self.judge("keep" if press == "success" else "discard")
+                return
+        if press == "pause":
+            self.operator.pause(not self.operator.paused)
+        else:
+            self.operator.mark(press)
 
 
 def _describe_device(device: DeviceOperator) -> dict[str, Any]:

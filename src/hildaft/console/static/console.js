@@ -246,7 +246,7 @@ function press(key) {
   send({ type: "key", key: key === "pause" && state.paused ? "resume" : key });
 }
 function judge(verdict) { send({ type: "review", verdict }); }
-function grip() { if (state.in_control) send({ type: "grip", closes: !state.closed }); }
+function grip(closes = !state.closed) { if (state.in_control) send({ type: "grip", closes }); }
 
 const hand = new Hand({
   send, turn, press, grip,
@@ -289,7 +289,7 @@ for (const button of document.querySelectorAll("[data-jog]")) holdable(button, i
 for (const button of document.querySelectorAll("[data-say]")) holdable(button, id => talk.down(id, button.dataset.say), id => talk.up(id));
 for (const button of document.querySelectorAll("[data-key]")) button.onclick = () => press(button.dataset.key);
 for (const button of document.querySelectorAll("[data-verdict]")) button.onclick = () => judge(button.dataset.verdict);
-document.querySelector("[data-grip]").onclick = grip;
+document.querySelector("[data-grip]").onclick = () => grip();
 $("seat").onclick = () => { hand.drop(); send({ type: "seat", change: state.in_control ? "leave" : "take" }); };
 $("keep").onchange = event => { talk.keep = event.target.checked; if (!talk.keep) talk.clear(); };
 $("helper").onchange = event => send({ type: "helper", on: event.target.checked });
