@@ -165,6 +165,8 @@ def test_worker_with_a_gamepad_demonstrates_for_the_learner(pad, tmp_path: Path)
 
 
 MISSING = {
+    ("train", "tiny", "--corrections", "somewhere"): "name those with --demonstrations",
+    ("record", "--policy", "nowhere"): "give a run folder",
     ("train", "tiny", "--operator", "gamepad", "--gamepad", "nowhere"): "gamepad nowhere",
     ("record", "--operator", "gamepad", "--gamepad", "nowhere"): "gamepad nowhere",
     ("console", "--operator", "simulated"): "browser, spacemouse, gamepad are allowed",
@@ -175,7 +177,7 @@ COMMANDS_OF = {"train": run.train, "record": console.record, "console": console.
 
 
 @pytest.mark.parametrize("words", MISSING, ids=" ".join)
-def test_a_missing_device_is_one_line_and_nothing_is_written(words, tmp_path, monkeypatch) -> None:
+def test_what_is_missing_is_one_line_and_nothing_is_written(words, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     out = tmp_path / "out"
     place = () if words[0] == "console" else ("--out", str(out))

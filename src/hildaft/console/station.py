@@ -128,10 +128,34 @@ class Station:
             "axes": [self.frame.forward, self.frame.left, self.frame.up],
             "device": None if operator.device is None else _describe_device(operator.device),
             "helper": operator.helper_on if self.has_helper else None,
-            "review": None if review is None else _describe(review),
+            "review": None if review is None else self._describe(review),
         }
 
-    # Reviewing a demonstration.
+    # Reviewing an episode.
+
+    def _describe(self, episode: Episode) -> dict[str, Any]:
+        return {
+            "task": episode.task,
+            "steps": len(episode),
+            "success": episode.success,
+            "seconds": round(len(episode) / CONTROL_HZ, 1),
+            "cameras": list(episode.images),
+            "hands": self._hands(episode),
+        }
+
+    def _hands(self, episode: Episode) -> list[tuple[int, int, str]]:
+        """Runs of steps in which the person corrected the policy under one label: first, last, words."""
+        runs: list[tuple[int, int, str]] = []
+        before = -1
+        for step in np.flatnonzero(episode.is_intervention).tolist():
+            command = RefinementCommand.from_index(int(episode.refinement[step]))
+            words = self.frame.words(command)
+            if runs and before == step - 1 and runs[-1][2] == words:
+                runs[-1] = (runs[-1][0], step, words)
+            else:
+                runs.append((step, step, words))
+            before = step
+        return runs
 
     def review(self, episode: Episode, stop: threading.Event) -> bool | None:
         """Shows a recorded episode and waits for the person: True to keep it, False to discard, None if stopped."""
@@ -154,7 +178,7 @@ class Station:
         """The person's verdict; raises HilDaftError where nothing waits for one."""
         with self._changed:
             if self._review is None:
-                msg = "review: no demonstration waits for a verdict; record one first"
+                msg = "review: no episode waits for a verdict; record one first"
                 raise HilDaftError(msg)
             self._verdict = verdict
             self._changed.notify_all()
@@ -177,16 +201,6 @@ class Station:
 
 def _describe_device(device: DeviceOperator) -> dict[str, Any]:
     return {"name": device.name, "hand": device.hand, "fault": device.fault}
-
-
-def _describe(episode: Episode) -> dict[str, Any]:
-    return {
-        "task": episode.task,
-        "steps": len(episode),
-        "success": episode.success,
-        "seconds": round(len(episode) / CONTROL_HZ, 1),
-        "cameras": list(episode.images),
-    }
 
 
 Stations: TypeAlias = Mapping[str, Station]

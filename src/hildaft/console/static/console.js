@@ -77,7 +77,7 @@ function showEcho({ stamp }) {
 const TITLES = { policy: "POLICY", human: "YOU DRIVE", helper: "SIMULATED OPERATOR", hold: "HOLD", replay: "REPLAY" };
 
 function hint() {
-  if (state.control === "replay") return "Look at your demonstration, then keep or discard it.";
+  if (state.control === "replay") return "Look at the recording, then keep or discard it.";
   if (!state.in_control) return state.taken ? "Somebody else is in control. You are watching." : "Nobody is in control. Take control to drive or talk.";
   if (state.asks) return "Is the task done? <kbd>Y</kbd> yes, <kbd>N</kbd> not yet. No answer is a yes.";
   if (state.aside && state.control === "helper") return "The simulated operator demonstrates. Watch: after the demonstrations and the warm-up it is your turn.";
@@ -189,11 +189,26 @@ function showReview() {
   $("review").hidden = !state.review;
   if (!state.review) { review = null; return; }
   if (review) return;
-  const { steps, success, seconds, cameras, task } = state.review;
-  review = { step: 0, steps, cameras, playing: true, busy: false, robot: state.robot };
-  $("reviewtext").textContent = `${task}, ${steps} steps, ${seconds} s, ${success ? "successful" : "not successful"}`;
+  const { steps, success, seconds, cameras, task, hands } = state.review;
+  review = { step: 0, steps, cameras, hands, playing: true, busy: false, robot: state.robot };
+  const byHand = hands.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+  const corrected = state.mode === "policy" ? `, ${byHand} by hand` : "";
+  $("reviewtext").textContent = `${task}, ${steps} steps, ${seconds} s, ${success ? "successful" : "not successful"}${corrected}`;
   $("scrub").max = steps;
   $("scrub").value = 0;
+  // Where the person corrected the policy, along the slider.
+  const share = step => `${100 * step / steps}%`;
+  const bands = hands.flatMap(([first, last]) => [`transparent ${share(first)}`, `#e0a35a ${share(first)}`, `#e0a35a ${share(last + 1)}`, `transparent ${share(last + 1)}`]);
+  $("scrub").style.background = bands.length ? `linear-gradient(90deg, ${bands.join(", ")})` : "";
+  $("reviewstep").hidden = state.mode !== "policy";
+}
+
+// Who acted at the step that led to the picture shown, and what the label says.
+function showReviewStep() {
+  const step = review.step - 1;
+  const hand = review.hands.find(([first, last]) => first <= step && step <= last);
+  $("reviewstep").className = hand ? "by-hand" : "";
+  $("reviewstep").textContent = `step ${review.step}: ${step < 0 ? "start" : hand ? `your hand, labelled “${hand[2]}”` : "the policy"}`;
 }
 
 async function playReview() {
@@ -209,7 +224,9 @@ async function playReview() {
     // The console has gone away, which the socket says aloud; the same picture is asked for again.
     return;
   } finally { shown.busy = false; }
+  if (review !== shown) return;
   $("scrub").value = shown.step;
+  showReviewStep();
   if (shown.step >= shown.steps) shown.playing = false;
   else shown.step += 1;
 }
