@@ -97,6 +97,13 @@ class Station:
 
     # What is going on.
 
+    @property
+    def showing(self) -> str:
+        """Who moves the robot, as the banner says it."""
+        if self._review is not None:
+            return "replay"
+        return "asks" if self.operator.asks else self.operator.control
+
     def state(self, person: object) -> dict[str, Any]:
         """Everything about the newest step that one person's page shows beside the pictures."""
         frame, operator = self.feed.frame, self.operator

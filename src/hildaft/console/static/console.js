@@ -53,7 +53,7 @@ function greet({ version, robots, voice: missing }) {
     const input = Object.assign(document.createElement("input"), { type: "radio", name: "robot", value: robot });
     input.onchange = () => { hand.drop(); send({ type: "select", robot }); };
     const text = document.createElement("span");
-    text.textContent = `robot ${robot}`;
+    text.innerHTML = `<i></i>robot ${escape(robot)} <em></em>`;
     label.append(input, text);
     $("robots").append(label);
   }
@@ -108,7 +108,7 @@ function show(next) {
   $("seat").className = state.in_control ? "mine" : "";
   $("seat").disabled = !state.in_control && state.taken;
   $("pause").firstChild.textContent = state.paused ? "Go on" : "Pause";
-  for (const input of document.querySelectorAll("#robots input")) input.checked = input.value === state.robot;
+  showRobots();
   $("step").textContent = `step ${state.step}`;
   $("jaw").value = state.jaw;
   $("jawtext").textContent = state.closed ? "closed" : "open";
@@ -122,6 +122,16 @@ function show(next) {
   showAxes();
   showTalk();
   showReview();
+}
+
+// Every robot's own state stands in the switch: one that is not looked at may be asking for somebody.
+function showRobots() {
+  for (const input of document.querySelectorAll("#robots input")) {
+    const showing = state.robots?.[input.value] ?? "hold";
+    input.checked = input.value === state.robot;
+    input.parentElement.dataset.control = showing;
+    input.parentElement.querySelector("em").textContent = (showing === "asks" ? "DONE?" : showing === "human" && !(input.checked && state.in_control) ? "A PERSON DRIVES" : TITLES[showing]).toLowerCase();
+  }
 }
 
 function escape(text) { return Object.assign(document.createElement("i"), { textContent: text }).innerHTML; }
