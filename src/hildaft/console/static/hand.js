@@ -77,7 +77,8 @@ export class Hand {
     const motion = this.motion();
     const moves = !lost && this.enabled && motion.some(v => v !== 0);
     if (moves) this.send({ type: "drive", motion: this.turn(motion).map(v => +v.toFixed(3)) });
-    else if (this.driving || lost) this.send({ type: "release" });
+    // Who only watches has nothing to let go of.
+    else if (this.driving || (lost && this.enabled)) this.send({ type: "release" });
     this.driving = moves;
     const active = new Set(this.held.values());
     for (const button of document.querySelectorAll("[data-jog]")) button.classList.toggle("on", this.enabled && active.has(button.dataset.jog));
