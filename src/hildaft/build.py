@@ -74,12 +74,13 @@ def open_run(
     stop: threading.Event,
     seating: SeatOptions | None = None,
     demonstrations: Path | None = None,
+    corrections: Path | None = None,
 ) -> Generator[Session]:
     """A session ready to run in `folder`, with its robot and its view; both are closed at the end.
 
     With `seating` a person may sit beside the robot: the run then goes by the clock. They demonstrate and correct
     themselves, or the simulated operator does and stands in while no hand is on the robot. With `demonstrations` a new
-    run starts from those of another run, or of `hildaft record`.
+    run starts from those of another run, or of `hildaft record`; with `corrections` its online stage does.
 
     Raises:
         HilDaftError: the demonstrations do not fit, the folder exists and `resume` was not asked for, or the reverse;
@@ -96,7 +97,7 @@ def open_run(
         station.check()
         with contextlib.ExitStack() as stack:
             by_hand = seating is not None and seating.has_person
-            operator = None if by_hand else _build_operator(config, station)
+            operator = None if by_hand else build_operator(config, station)
             robot, seated = SafeRobot(station.robot), None
             if seating is not None:
                 device = stack.enter_context(open_device(seating))
@@ -108,7 +109,8 @@ def open_run(
             queue = queue_of(config, folder, encoders)
             if not resume:
                 name = station.robot.name
-                fill = _demonstrations_from(demonstrations, config, folder, name, encoders)
+                given = (demonstrations, corrections)
+                fill = _human_data_from(given, config, folder, name, encoders)
                 claim_folder(config, folder, fill)
             terminal = stack.enter_context(ProgressView(config.tasks))
             view: BenchView = terminal
@@ -137,10 +139,15 @@ def _open_console(
     return view
 
 
-def _demonstrations_from(
-    source: Path | None, config: RunConfig, folder: Path, robot: str, encoders: FrozenEncoders
+def _human_data_from(
+    given: tuple[Path | None, Path | None],
+    config: RunConfig,
+    folder: Path,
+    robot: str,
+    encoders: FrozenEncoders,
 ) -> Callable[[], None]:
-    """What puts the demonstrations of another run into a new folder; nothing where there is no other run."""
+    """What puts given demonstrations, and corrections, into a new folder; nothing where there are none."""
+    source, corrections = given
 
     def fill() -> None:
         if source is not None:
@@ -152,6 +159,8 @@ def _demonstrations_from(
                 robot=robot,
                 encoder_hash=encoders.hash,
                 encode=lambda episode: encode_episode(episode, encoders),
+                corrections=corrections,
+                room=config.training.online_transitions,
             )
 
     return fill
@@ -224,7 +233,8 @@ def require_person(arm: str) -> NoReturn:
     raise HilDaftError(msg)
 
 
-def _build_operator(config: RunConfig, station: Station) -> SimulatedOperator | ScriptedOperator:
+def build_operator(config: RunConfig, station: Station) -> SimulatedOperator | ScriptedOperator:
+    """The one who demonstrates and corrects in a person's place; raises HilDaftError where nobody says how."""
     return station.operator(
         replace(
             config.operator,

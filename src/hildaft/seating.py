@@ -18,7 +18,7 @@ from hildaft.lerobot_bridge.teleoperator import open_teleoperator
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.watchdog import SceneRobot
 from hildaft.teleop.browser import BrowserOperator, SeatConfig
-from hildaft.teleop.device import Device, DeviceConfig, DeviceOperator
+from hildaft.teleop.device import Device, DeviceConfig, DeviceOperator, KeyedDevice
 from hildaft.teleop.gamepad import Gamepad
 from hildaft.teleop.phrases import parse_phrase
 from hildaft.teleop.spacemouse import SpaceMouse
@@ -160,4 +160,16 @@ def seat(
         sight.instructions,
         has_helper=helper is not None,
     )
+    if isinstance(device, KeyedDevice):
+        _listen(device, station)
     return Seated(station=station, robot=watched)
+
+
+def _listen(device: KeyedDevice, station: Station) -> None:
+    """Hands the keys of a device on to the station, in a thread that ends with the device."""
+
+    def listen() -> None:
+        for press in device.presses():
+            station.press(press)
+
+    threading.Thread(target=listen, name="device-keys", daemon=True).start()

@@ -256,6 +256,10 @@ Mark: TypeAlias = Literal["success", "failure", "again", "stop"]
 the newest step; `again` throws it away and starts it anew from the same seed; `stop` ends it, truncated."""
 
 
+Press: TypeAlias = Literal["success", "failure", "again", "stop", "pause"]
+"""A key on a device in the person's hand: a mark, or `pause`, which holds the robot and lets it go on."""
+
+
 @runtime_checkable
 class OperatorKeys(Protocol):
     """The keys of a person beside the robot. The loop asks them before each step, from one thread."""

@@ -124,9 +124,21 @@ def test_a_gamepad_drives_with_a_dead_zone_and_presses_keys(live, open_page):
     page.evaluate("() => { pad.buttons[0].pressed = true; }")
     live.wait(lambda: live.robot.closed)
     before = len(live.episodes)
-    page.evaluate("() => { pad.buttons[0].pressed = false; pad.buttons[3].pressed = true; }")
+    page.evaluate("() => { pad.buttons[0].pressed = false; pad.buttons[1].pressed = true; }")
+    live.wait(lambda: not live.robot.closed)
+    page.evaluate("() => { pad.buttons[1].pressed = false; pad.buttons[3].pressed = true; }")
     live.wait(lambda: len(live.episodes) > before)
     assert live.episodes[before].success
+    page.evaluate("() => { pad.buttons[3].pressed = false; pad.buttons[2].pressed = true; }")
+    live.wait(lambda: len(live.episodes) > before + 1)
+    assert not live.episodes[before + 1].success
+    episode = live.station.feed.frame.episode
+    page.evaluate("() => { pad.buttons[2].pressed = false; pad.buttons[4].pressed = true; }")
+    live.wait(lambda: live.station.feed.frame.episode > episode)
+    page.evaluate("() => { pad.buttons[4].pressed = false; pad.buttons[9].pressed = true; }")
+    live.wait(lambda: live.station.operator.paused)
+    page.evaluate("() => { pad.buttons[9].pressed = false; pad.buttons[8].pressed = true; }")
+    live.wait(live.stop.is_set)
 
 
 def said(live, signs):

@@ -1,6 +1,7 @@
 """Demonstrations: on disk before anybody judges them, judged on the page, and nothing lost in between."""
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,14 +10,22 @@ from live import TOKEN, EndlessRobot, Live, ObedientPolicy
 from hildaft.console.charts import Charts
 from hildaft.console.feed import Feed, WatchedRobot
 from hildaft.console.serving import ServingConfig, serve
-from hildaft.console.sessions import Demonstrator, Recording, person, record
+from hildaft.console.sessions import (
+    Demonstrator,
+    Recording,
+    corrections,
+    demonstrations,
+    person,
+    record,
+    reviewed,
+)
 from hildaft.console.station import Station
 from hildaft.data.episodes import EpisodeStore
 from hildaft.runtime.interaction import Pacing
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.phrases import parse_phrase
 from hildaft.teleop.talk import OperatorFrame
-from hildaft.types import StepResult
+from hildaft.types import NULL_COMMAND, RefinementCommand, StepResult, Tweak
 
 
 class ShortRobot(EndlessRobot):
@@ -53,15 +62,12 @@ def shown(folder, judge, *, wanted=3, tasks=("reach",), stop=None, robot=None):
     demonstrator = Demonstrator(begin=lambda task, seed: None, demonstrate=forward(), judge=judge)
     recording = Recording(folder)
     finished = record(
-        robot or ShortRobot(),
-        ObedientPolicy(),
-        demonstrator,
+        demonstrations(robot or ShortRobot(), ObedientPolicy(), demonstrator, Pacing()),
         recording,
         tasks,
         wanted,
         lambda task, attempt: 100 + attempt,
         stop or threading.Event(),
-        pacing=Pacing(),
         on_progress=lambda task, kept, episode: None,
     )
     return finished, recording
@@ -79,8 +85,9 @@ def test_what_is_kept_is_stored_without_rest_and_what_is_refused_is_set_aside(tm
         assert len(episode) == 5
         assert episode.success
         assert (episode.executed_action[:-1, 0] != 0).all()
-    assert "3 demonstrations" in recording.summary()
-    assert "discarded 1" in recording.summary()
+    told = recording.summary(OperatorFrame().words)
+    assert "3 demonstrations" in told
+    assert "discarded 1" in told
 
 
 def test_a_crash_before_the_verdict_loses_no_episode(tmp_path):
@@ -139,15 +146,12 @@ def test_a_person_drives_looks_and_keeps_on_the_page(tmp_path, open_page):
 
     def run():
         record(
-            watched,
-            ObedientPolicy(),
-            person(station, stop),
+            demonstrations(watched, ObedientPolicy(), person(station, stop), Pacing(10.0)),
             recording,
             ("reach",),
             1,
             lambda task, attempt: attempt,
             stop,
-            pacing=Pacing(10.0),
             on_progress=lambda task, kept, episode: None,
         )
 
@@ -181,3 +185,145 @@ def test_a_person_drives_looks_and_keeps_on_the_page(tmp_path, open_page):
     episode = recording.kept.read(recording.kept.indices[0])
     assert episode.success
     assert (episode.executed_action[:, 0] > 0).all()
+
+
+class Corrector:
+    """Lets the policy act, and pushes left in the third and fourth step."""
+
+    def begin(self, task, seed):
+        self.count = 0
+
+    def speak(self):
+        return NULL_COMMAND
+
+    def tweak(self, policy_action):
+        self.count += 1
+        if self.count not in (3, 4):
+            return None
+        action = np.zeros(7, np.float32)
+        action[1], action[6] = 0.5, -1.0
+        return Tweak(action)
+
+
+def corrected(folder, judge, *, wanted=2, stop=None, robot=None):
+    recording = Recording(folder)
+    recorder = corrections(
+        robot or ShortRobot(), ObedientPolicy(), Corrector(), judge, Pacing(), None
+    )
+    finished = record(
+        recorder,
+        recording,
+        ("reach",),
+        wanted,
+        lambda task, attempt: 200 + attempt,
+        stop or threading.Event(),
+        on_progress=lambda task, kept, episode: None,
+    )
+    return finished, recording
+
+
+def test_corrections_are_kept_whole_with_their_labels_beside_demonstrations(tmp_path):
+    shown(tmp_path, lambda episode: True, wanted=1)
+
+    def crash(episode):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        corrected(tmp_path, crash)
+    judged = []
+
+    def keep(episode):
+        judged.append(episode.seed)
+        return True
+
+    finished, recording = corrected(tmp_path, keep)
+    assert finished
+    assert judged == [200, 201]
+    assert (recording.count("reach"), recording.count("reach", "online")) == (1, 2)
+    episode = recording.kept.read(recording.kept.indices[1])
+    assert episode.source == "online"
+    assert episode.policy_version == ObedientPolicy.version
+    # The policy's steps stay, whatever they ask for, and what it would have done in the corrected ones.
+    assert episode.is_intervention.tolist() == [False, False, True, True, False, False]
+    assert np.isfinite(episode.policy_action).all()
+    left = RefinementCommand((0, 1, 0)).index
+    assert episode.refinement.tolist() == [13, 13, left, left, 13, 13]
+    told = recording.summary(OperatorFrame().words)
+    assert "1 demonstrations, 2 episodes of a policy" in told
+    assert "12 steps (6 to 6), 4 by hand (33%)" in told
+    assert "labels: move left 4" in told
+
+
+def test_a_stop_half_way_keeps_the_corrections_so_far(tmp_path):
+    stop = threading.Event()
+
+    class Stopped(ShortRobot):
+        def step(self, action):
+            result = super().step(action)
+            if self.count == 4:
+                stop.set()
+            return result
+
+    finished, recording = corrected(tmp_path, lambda episode: None, stop=stop, robot=Stopped())
+    assert not finished
+    [(_, episode)] = recording.pending()
+    assert episode.is_intervention.sum() == 2
+
+
+def test_a_person_corrects_a_policy_looks_and_keeps_on_the_page(tmp_path, open_page):
+    robot, feed, stop, charts = EndlessRobot(), Feed(), threading.Event(), Charts()
+    watched = WatchedRobot(robot, feed, guides=robot.guides, view=robot)
+    operator = BrowserOperator(lambda: watched.jaws_closed, look=watched.look, stop=stop)
+    station = Station(
+        "spot", "policy", feed, operator, OperatorFrame(), parse_phrase, {"reach": "bring the spot"}
+    )
+    recording = Recording(tmp_path)
+
+    def run():
+        record(
+            corrections(
+                watched,
+                ObedientPolicy(),
+                operator,
+                partial(reviewed, station, stop),
+                Pacing(10.0),
+                operator,
+            ),
+            recording,
+            ("reach",),
+            1,
+            lambda task, attempt: attempt,
+            stop,
+            on_progress=lambda task, kept, episode: None,
+        )
+
+    loop = threading.Thread(target=run)
+    with serve({"spot": station}, charts, ServingConfig(port=0), token=TOKEN) as address:
+        live = Live(address, robot, station, [], charts, stop)
+        loop.start()
+        try:
+            page = open_page(address)
+            page.wait_for_selector("body[data-control=policy]")
+            before = len(robot.steps)
+            page.keyboard.down("a")
+            live.wait(lambda: len(robot.steps) >= before + 6)
+            page.keyboard.up("a")
+            page.wait_for_selector("body[data-control=policy]")
+            page.keyboard.press("y")
+            page.wait_for_selector("#review:not([hidden])")
+            assert " by hand" in page.inner_text("#reviewtext")
+            page.wait_for_selector("#reviewstep.by-hand")
+            assert "move left" in page.inner_text("#reviewstep")
+            page.wait_for_function("() => !document.getElementById('reviewstep').className")
+            assert len(recording.pending()) == 1
+            page.keyboard.press("y")
+            loop.join(10.0)
+            assert not loop.is_alive()
+        finally:
+            operator.mark("stop")
+            loop.join(10.0)
+    episode = recording.kept.read(recording.kept.indices[0])
+    assert episode.source == "online"
+    rows = np.flatnonzero(episode.is_intervention)
+    assert 4 <= len(rows) < len(episode)
+    assert set(episode.refinement[rows].tolist()) == {RefinementCommand((0, 1, 0)).index}

@@ -1,6 +1,7 @@
 import io
 import math
 import os
+import struct
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from hildaft.doctor.teleop import (
     watch,
 )
 from hildaft.teleop.device import Reading
+from hildaft.teleop.gamepad import Gamepad
 from hildaft.teleop.spacemouse import SpaceMouse
 from hildaft.types import HilDaftError
 
@@ -124,6 +126,32 @@ def test_live_axes_rate_and_age_are_measured() -> None:
     assert 0.0 <= figures.age_p95_ms <= 9.0
     assert "125 Hz" in summary(figures)
     assert "never moved: left" in summary(figures)
+
+
+def test_a_gamepads_buttons_are_shown_with_what_they_do(tmp_path) -> None:
+    node = tmp_path / "js0"
+    os.mkfifo(node)
+    kernel = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+    out, clock = io.StringIO(), Clock()
+    os.write(kernel, struct.pack("<IhBB", 0, 1, 1, 3) + struct.pack("<IhBB", 0, 1, 1, 5))
+    pad = Gamepad(node)
+    try:
+        figures = watch(pad, 0.2, Console(file=out, width=160), clock=clock, wait=clock.wait)
+    finally:
+        pad.close()
+        os.close(kernel)
+    for words in (
+        "Y success",
+        "X failure",
+        "LB re-record",
+        "Start pause",
+        "Back stop",
+        "RB dead-man",
+    ):
+        assert words in out.getvalue()
+    told = summary(figures)
+    assert "never down: A (close gripper), B (open gripper), X (failure)" in told
+    assert "Y (success)" not in told
 
 
 class Broken:

@@ -1,5 +1,6 @@
 """LeRobot teleoperators in the operator's hand: what they say moves the robot, what they do not say does not."""
 
+import threading
 import time
 
 import numpy as np
@@ -16,8 +17,8 @@ from hildaft.lerobot_bridge.config import (
 )
 from hildaft.lerobot_bridge.teleoperator import LeRobotDevice, open_teleoperator
 from hildaft.runtime.interaction import Pacing, run_episode
-from hildaft.teleop.device import Device, DeviceConfig, DeviceOperator
-from hildaft.types import HilDaftError, OperatorKeys
+from hildaft.teleop.device import Device, DeviceConfig, DeviceOperator, KeyedDevice
+from hildaft.types import HilDaftError
 from point_robot import PixelPolicy, PointRobot
 
 RATES = TeleoperatorConfig(
@@ -59,7 +60,7 @@ def fresh(pad):
 def test_deltas_are_axes_and_the_gripper_is_two_buttons(pad):
     pad, device = pad
     assert isinstance(device, Device)
-    assert isinstance(device, OperatorKeys)
+    assert isinstance(device, KeyedDevice)
     pad.values.update(delta_x=0.5, delta_y=-1.0, gripper=0.0)
     fresh(pad)
     reading = device.read()
@@ -81,22 +82,30 @@ def test_nothing_moves_while_its_events_say_that_nobody_intervenes(pad):
     assert not reading.close
 
 
-def test_each_press_is_one_mark(pad):
+def test_each_press_is_one_key_and_closing_ends_them(pad):
     pad, device = pad
-    assert device.take_mark() is None
-    for events, mark in (
+    heard, came = [], threading.Event()
+
+    def listen():
+        heard.extend(device.presses())
+        came.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    expected = []
+    for events, press in (
         ({"success": True, "terminate_episode": True}, "success"),
         ({"rerecord_episode": True, "terminate_episode": True}, "again"),
         ({"terminate_episode": True}, "failure"),
     ):
         pad.events.update(events)
-        wait_until(lambda: device._marks)
+        expected.append(press)
+        wait_until(lambda: len(heard) >= len(expected))
         fresh(pad)
-        assert device.take_mark() == mark
-        assert device.take_mark() is None
+        assert heard == expected
         pad.events.update(dict.fromkeys(events, False))
         fresh(pad)
-    assert not device.holds()
+    device.close()
+    assert came.wait(5.0)
 
 
 def test_one_that_hangs_grows_old_and_one_that_raises_is_a_fault(pad):
@@ -122,9 +131,7 @@ def test_it_corrects_a_policy_in_an_episode(pad):
     operator = DeviceOperator(device, DeviceConfig(release_s=0.0))
     pad.values.update(delta_x=-1.0)
     fresh(pad)
-    episode = run_episode(
-        robot, PixelPolicy(), operator, "reach", 0, "online", pacing=Pacing(None), keys=device
-    )
+    episode = run_episode(robot, PixelPolicy(), operator, "reach", 0, "online", pacing=Pacing(None))
     assert episode.is_intervention.all()
     assert episode.human_action[0, 0] == pytest.approx(-0.8)
 

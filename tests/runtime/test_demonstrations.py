@@ -132,3 +132,52 @@ def test_those_of_other_encoders_are_encoded_anew_where_the_run_can(
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(HilDaftError, match="no such folder"):
         take(tmp_path / "nowhere", tmp_path)
+
+
+def correction(task: str, seed: int) -> Episode:
+    episode = demonstration(task, seed, "online")
+    corrected = np.arange(3) == 1
+    human = np.full((3, 7), np.nan, dtype=np.float32)
+    human[corrected] = 0.25
+    return replace(episode, is_intervention=corrected, human_action=human)
+
+
+@pytest.fixture
+def corrected(tmp_path: Path) -> Path:
+    store = EpisodeStore(tmp_path / "corrected" / "episodes")
+    for task, seed in (("pick", 20), ("pick", 21), ("assemble", 22), ("upright", 23)):
+        store.append(correction(task, seed))
+    store.append(demonstration("pick", 24))
+    return tmp_path / "corrected"
+
+
+def test_corrections_follow_the_demonstrations_task_by_task(
+    recorded: Path, corrected: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    take(recorded, run, corrections=corrected, room=9)
+    summaries = EpisodeStore(run / "episodes").summaries()
+    assert [(s.task, s.source) for s in summaries[:4]] == [
+        *[("upright", "demo")] * 2,
+        *[("pick", "demo")] * 2,
+    ]
+    assert [(s.task, s.seed, s.source) for s in summaries[4:]] == [
+        ("upright", 23, "online"),
+        ("pick", 20, "online"),
+        ("pick", 21, "online"),
+    ]
+
+
+def test_corrections_that_do_not_fit_are_refused_and_nothing_is_taken(
+    recorded: Path, corrected: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for given, why in (
+        ({"corrections": corrected, "room": 8}, "has no room"),
+        ({"corrections": recorded, "room": 99}, "nobody corrected"),
+        ({"corrections": tmp_path / "nowhere", "room": 99}, "no such folder"),
+        ({"corrections": corrected, "room": 99, "robot": "B"}, "has robot"),
+    ):
+        with pytest.raises(HilDaftError, match=why):
+            take(recorded, run, **given)
+        assert not (run / "episodes").exists()

@@ -31,6 +31,10 @@ class Pad:
     def set(self, kind, number, value):
         os.write(self.file, struct.pack("<IhBB", 0, value, kind, number))
 
+    def press(self, button):
+        self.set(1, button, 1)
+        self.set(1, button, 0)
+
     def push(self, forward):
         """RB held, left stick away from the person."""
         self.set(1, 5, int(forward > 0))
@@ -71,28 +75,44 @@ def console_of(process, log, seconds=60):
         time.sleep(0.05)
 
 
+Y, LB, START = 3, 4, 7
+
+
 def show_forward(page, pad):
-    """Demonstrates: pushes the stick until the arm has moved a little, and says that this is a success."""
+    """Demonstrates: pushes the stick until the arm has moved a little, and says on the pad that this is a success."""
     pad.push(1.0)
     first = page.until("state", 30, control="human")
     while page.until("state")["step"] < first["step"] + 4:
         pass
-    page.send(type="key", key="success")
+    pad.press(Y)
     pad.push(0.0)
 
 
-def test_record_with_a_gamepad_marked_and_kept_on_the_page(pad, tmp_path: Path) -> None:
+def test_record_with_a_gamepad_marked_and_kept_on_the_pad(pad, tmp_path: Path) -> None:
     out, log = tmp_path / "demonstrations", tmp_path / "log"
     words = ("record", "--operator", "gamepad", "--gamepad", str(tmp_path / "js0"))
     amounts = ("--episodes", "1", "--serving.port", "0", "--out", str(out), *ONE_TASK)
     with started(log, *words, *amounts) as process:
         with Page(*console_of(process, log), beats=True) as page:
             assert page.until("state", 30, control="hold")["device"]["fault"] == ""
+            pad.press(START)
+            page.until("state", paused=True)
+            pad.press(START)
+            first = page.until("state", paused=False)
+            pad.press(LB)
+            page.until("state", episode=first["episode"] + 1)
             show_forward(page, pad)
             state = page.until("state", control="replay")
             assert state["review"]["success"]
-            page.send(type="review", verdict="keep")
-        assert process.wait(30) == 0, log.read_text()
+            # A press that comes before anybody can have looked judges nothing.
+            pad.press(Y)
+            page.until("state", control="replay")
+            end = time.monotonic() + 30
+            while process.poll() is None:
+                assert time.monotonic() < end, log.read_text()
+                pad.press(Y)
+                time.sleep(0.1)
+        assert process.returncode == 0, log.read_text()
     store = EpisodeStore(out / "episodes")
     assert len(store) == 1
     episode = store.read(store.indices[0])
@@ -145,6 +165,8 @@ def test_worker_with_a_gamepad_demonstrates_for_the_learner(pad, tmp_path: Path)
 
 
 MISSING = {
+    ("train", "tiny", "--corrections", "somewhere"): "name those with --demonstrations",
+    ("record", "--policy", "nowhere"): "give a run folder",
     ("train", "tiny", "--operator", "gamepad", "--gamepad", "nowhere"): "gamepad nowhere",
     ("record", "--operator", "gamepad", "--gamepad", "nowhere"): "gamepad nowhere",
     ("console", "--operator", "simulated"): "browser, spacemouse, gamepad are allowed",
@@ -155,7 +177,7 @@ COMMANDS_OF = {"train": run.train, "record": console.record, "console": console.
 
 
 @pytest.mark.parametrize("words", MISSING, ids=" ".join)
-def test_a_missing_device_is_one_line_and_nothing_is_written(words, tmp_path, monkeypatch) -> None:
+def test_what_is_missing_is_one_line_and_nothing_is_written(words, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     out = tmp_path / "out"
     place = () if words[0] == "console" else ("--out", str(out))

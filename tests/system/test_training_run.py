@@ -176,3 +176,29 @@ def test_another_run_starts_from_its_demonstrations(finished: Path, tmp_path: Pa
     assert len(stores[1]) == 6
     for index in range(6):
         np.testing.assert_array_equal(stores[0].read(index).h, stores[1].read(index).h)
+
+
+def test_corrections_of_a_runs_policy_are_recorded_and_learned_from(
+    finished: Path, tmp_path: Path
+) -> None:
+    recorded = tmp_path / "corrections"
+    words = ("record", "--policy", str(finished), "--operator", "simulated", "--out", str(recorded))
+    result = hildaft(*words, "--tasks", "pick", "--episodes", "2")
+    assert result.returncode == 0, result.stderr
+    assert "by hand" in result.stdout
+    summaries = EpisodeStore(recorded / "episodes").summaries()
+    assert [(s.task, s.source) for s in summaries] == [("pick", "online")] * 2
+    assert len({s.seed for s in summaries}) == 2
+    assert sum(s.interventions for s in summaries) > 0
+    steps = sum(s.steps for s in summaries)
+
+    run = tmp_path / "run"
+    given = ("--demonstrations", str(finished), "--corrections", str(recorded), "--tasks", "pick")
+    amounts = (f"--training.online-transitions={steps}", "--training.update-to-data=0.2")
+    trained = hildaft("train", "tiny", "--out", str(run), *given, *amounts)
+    assert trained.returncode == 0, trained.stderr
+    # The robot had nothing to add: the online stage was theirs alone, and it trained the refinement actor.
+    kept = EpisodeStore(run / "episodes").summaries()
+    assert [s.seed for s in kept if s.source == "online"] == [s.seed for s in summaries]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert any("refinement/bc_loss" in row for row in rows)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fake_cap import FakeCap, State
 from hildaft.teleop.device import DeviceConfig, DeviceOperator, Reading
-from hildaft.teleop.gamepad import Gamepad
+from hildaft.teleop.gamepad import KEYS, Gamepad, named_axes, named_buttons
 from hildaft.teleop.spacemouse import REOPEN_S, SpaceMouse
 from hildaft.teleop.talk import OperatorFrame
 from hildaft.types import HilDaftError, Operator
@@ -293,6 +293,13 @@ def test_the_real_driver_on_raw_reports() -> None:
     assert not np.any(operator.demonstrate()[:6])
 
 
+def wait_until(what) -> None:
+    deadline = time.monotonic() + 5.0
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 def event(kind: int, number: int, value: int) -> bytes:
     return struct.pack("<IhBB", 0, value, kind, number)
 
@@ -321,6 +328,46 @@ def test_a_gamepad_moves_only_while_rb_is_held_and_holds_when_it_is_lost(tmp_pat
     assert not moves(tweak)
     assert "lost" in operator.fault
     pad.close()
+
+
+def test_a_gamepads_keys_come_once_each_without_the_dead_man(tmp_path) -> None:
+    node = tmp_path / "js0"
+    os.mkfifo(node)
+    kernel = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+    pad = Gamepad(node)
+    heard: list[str] = []
+    listener = threading.Thread(target=lambda: heard.extend(pad.presses()), daemon=True)
+    # Y was down already when the pad was opened: nobody has pressed it for us.
+    os.write(kernel, event(1 | 0x80, 3, 1) + event(1, 3, 0))
+    for number in (3, 2, 4, 7, 6):
+        os.write(kernel, event(1, number, 1) + event(1, number, 1) + event(1, number, 0))
+    # The robot's loop reads the pad too, and takes no key away from whoever listens.
+    assert not pad.read().axes.any()
+    listener.start()
+    wait_until(lambda: len(heard) >= 5)
+    assert heard == [KEYS[name] for name in ("Y", "X", "LB", "Start", "Back")]
+    os.write(kernel, event(1, 5, 1))
+    wait_until(lambda: pad.down == {"RB"})
+    pad.close()
+    listener.join(5.0)
+    assert not listener.is_alive()
+    assert "closed" in pad.read().fault
+    os.close(kernel)
+
+
+def test_a_pad_that_numbers_its_buttons_otherwise_is_read_by_what_it_calls_them() -> None:
+    # As PlayStation pads do: 6 and 7 are the triggers L2 and R2, Share and Options come after.
+    codes = (0x130, 0x131, 0x133, 0x134, 0x136, 0x137, 0x138, 0x139, 0x13A, 0x13B)
+    buttons = named_buttons(struct.pack("<512H", *codes, *[0] * 502))
+    assert buttons == dict(
+        zip(
+            (0, 1, 2, 3, 4, 5, 8, 9), ("A", "B", "X", "Y", "LB", "RB", "Back", "Start"), strict=True
+        )
+    )
+    axes = named_axes(bytes((0, 1, 2, 5, 3, 4)) + bytes(58))
+    assert axes == {0: (1, -1.0), 1: (0, -1.0), 4: (5, -1.0), 5: (2, -1.0)}
+    # A flight stick has none of them: it moves nothing, for it has no dead-man.
+    assert named_buttons(struct.pack("<512H", *range(0x120, 0x12C), *[0] * 500)) == {}
 
 
 def test_missing_devices_and_impossible_settings_are_refused(tmp_path) -> None:

@@ -1,12 +1,13 @@
-"""The operator's seat: `console` (drive alone, or beside a run's policy) and `record` (demonstrations)."""
+"""The operator's seat: `console` (drive alone, or beside a run's policy) and `record` (demonstrations, corrections)."""
 
 import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,24 +17,30 @@ from hildaft.commands.parse import parse_words
 from hildaft.console.charts import Charts
 from hildaft.console.serving import serve
 from hildaft.console.sessions import (
-    Demonstrator,
+    Recorder,
     Recording,
     SeededPolicy,
     accompany,
+    corrections,
+    demonstrations,
     person,
     practise,
+    reviewed,
     simulated,
 )
-from hildaft.console.sessions import record as record_demonstrations
+from hildaft.console.sessions import record as record_episodes
 from hildaft.console.station import Station
 from hildaft.robots.judged import JudgeConfig
 from hildaft.runtime.interaction import Pacing
 from hildaft.seating import SeatOptions, bench_sight, open_device, seat
 from hildaft.teleop.device import Device
-from hildaft.types import CONTROL_HZ, Episode, HilDaftError
+from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Operator, Robot
 
 if TYPE_CHECKING:
     from hildaft.config import RunConfig
+    from hildaft.models.backbone import FrozenEncoders
+    from hildaft.teleop.scripted_operator import ScriptedOperator
+    from hildaft.teleop.simulated_operator import SimulatedOperator
 
 
 @dataclass(frozen=True)
@@ -102,14 +109,17 @@ def _robot_loop(
     ready: threading.Barrier,
     stop: threading.Event,
 ) -> None:
-    from hildaft.config import TASKS, require_name
+    from hildaft.build import build_encoders
+    from hildaft.config import TASKS, read_config, require_name
     from hildaft.robots.bolt_sim.robot import BoltRobot
 
     try:
         policy = None
         allowed = TASKS
         if given.run is not None:
-            policy, allowed = _newest_policy(given.run)
+            config = read_config(given.run / "config.yaml")
+            policy = _newest_policy(given.run, config, build_encoders(config))
+            allowed = config.tasks
         for task in given.tasks:
             require_name("tasks", task, allowed)
         tasks = given.tasks or allowed
@@ -132,90 +142,126 @@ def _robot_loop(
         bolt_robot.close()
 
 
-def _newest_policy(folder: Path) -> tuple[SeededPolicy, tuple[str, ...]]:
-    """A run's newest policy, ready to act, and the tasks it was trained on."""
+def _newest_policy(folder: Path, config: "RunConfig", encoders: "FrozenEncoders") -> SeededPolicy:
+    """A run's newest policy, ready to act; raises HilDaftError where there is no whole checkpoint."""
     from hildaft.algo.checkpoint import read_newest
-    from hildaft.algo.training import published_weights
-    from hildaft.build import build_encoders, build_policy
-    from hildaft.config import read_config
+    from hildaft.algo.training import published_weights, require_encoders
+    from hildaft.build import build_policy, trained_on
 
-    config = read_config(folder / "config.yaml")
     checkpoint = read_newest(folder / "checkpoints")
     if checkpoint.warning:
         print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
-    policy = build_policy(config, build_encoders(config))
+    require_encoders(checkpoint.tensors, trained_on(config, encoders))
+    policy = build_policy(config, encoders)
     policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)
-    return policy, config.tasks
+    return policy
 
 
 @dataclass(frozen=True)
 class RecordArguments:
-    """Record demonstrations; each is on disk before you are asked whether to keep it. Goes on where it stopped."""
+    """Record demonstrations, or corrections of a policy; each is on disk before you judge it. Resumes."""
 
-    out: Path = Path("runs") / "demonstrations"
-    """Folder: `episodes` are kept, `pending` wait for a verdict, `discarded` were refused."""
+    out: Path | None = None
+    """Folder: `episodes` are kept, `pending` wait for a verdict, `discarded` were refused. runs/demonstrations, or
+    runs/corrections with --policy, where not given; one folder may hold both."""
+    policy: Path | None = None
+    """Run folder whose newest policy acts while you talk and tweak; what you correct is stored with its words, as in
+    training, and `train --corrections` learns from it. Robot, environment and judge are the run's."""
     tasks: tuple[str, ...] = ()
-    """Tasks to demonstrate; all of the bench's where not given."""
+    """Tasks to record; all of the bench's, or the run's, where not given."""
     episodes: int = 20
-    """Demonstrations per task (Sec. V-A)."""
-    robot: Literal["A", "B"] = "A"
-    """Bench variant."""
+    """Episodes per task (Sec. V-A: 20 demonstrations)."""
+    robot: Literal["A", "B"] | None = None
+    """Bench variant; A, or the run's own, where not given."""
     seed: int = 0
     """Decides the scenes."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     """Who says that a task is done; your keys count whoever else does."""
     env: Path | None = None
-    """YAML file of a Gymnasium environment to record on in the bolt bench's place."""
+    """YAML file of a Gymnasium environment or a real arm to record on in the bolt bench's place."""
     seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(
         default_factory=lambda: SeatOptions(operator="browser")
     )
 
+    @property
+    def folder(self) -> Path:
+        """Where the episodes go."""
+        kind = "demonstrations" if self.policy is None else "corrections"
+        return self.out or Path("runs") / kind
+
 
 def record(words: Sequence[str]) -> int:
-    """`hildaft record [--out FOLDER] [--episodes N] [--operator browser|spacemouse|gamepad|simulated]`."""
-    from hildaft.config import RunConfig, require_name, with_environment
+    """`hildaft record [--policy RUN] [--out FOLDER] [--episodes N] [--operator browser|spacemouse|gamepad|...]`."""
+    from hildaft.config import require_name
 
     given = parse_words(RecordArguments, "record", words)
     if given.episodes < 1:
         msg = f"episodes={given.episodes}: 1 or more is allowed"
         raise HilDaftError(msg)
-    config = RunConfig(robot=given.robot, judge=given.judge)
-    if given.env is not None:
-        config = with_environment(config, given.env)
+    config = _record_config(given)
     for task in given.tasks:
         require_name("tasks", task, config.tasks)
     stop = threading.Event()
     with _stoppable(stop), open_device(given.seated) as device:
-        recording = Recording(given.out)
-        finished = _record_into(recording, given, config, device, stop)
-    print(recording.summary())
+        finished, summary = _record_into(given, config, device, stop)
+    print(summary)
     if not finished:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
     return 0
 
 
+def _record_config(given: RecordArguments) -> "RunConfig":
+    from hildaft.config import RunConfig, read_config, with_environment
+
+    if given.policy is None:
+        config = RunConfig(robot=given.robot or "A", judge=given.judge)
+        return config if given.env is None else with_environment(config, given.env)
+    config = read_config(given.policy / "config.yaml")
+    if given.env is not None:
+        msg = f"record --env {given.env}: with --policy the environment is that of run {given.policy}; leave --env away"
+        raise HilDaftError(msg)
+    if given.robot is not None and config.environment is not None:
+        msg = f"record --robot {given.robot}: run {given.policy} is not on the bolt bench; leave --robot away"
+        raise HilDaftError(msg)
+    judge = config.judge if given.judge == JudgeConfig() else given.judge
+    return replace(config, robot=given.robot or config.robot, judge=judge)
+
+
 def _record_into(
-    recording: Recording,
     given: RecordArguments,
     config: "RunConfig",
     device: Device | None,
     stop: threading.Event,
-) -> bool:
-    from hildaft.build import build_encoders, build_policy, open_station
+) -> tuple[bool, str]:
+    """Whether everything wanted is there, and what there is."""
+    from hildaft.build import build_encoders, build_operator, build_policy, open_station
     from hildaft.judging import judged
     from hildaft.runtime.session import scene_seed
 
-    charts, tasks = Charts(), given.tasks or config.tasks
     frozen = build_encoders(config)
-    encoders = build_policy(config, frozen)
+    # Before a folder is made: a run without a whole checkpoint has no policy.
+    acting = None if given.policy is None else _newest_policy(given.policy, config, frozen)
+    charts, tasks = Charts(), given.tasks or config.tasks
     place = open_station(config)
     try:
         place.check()
-        seated = seat(place.robot, place.sight, "record", given.seated, stop, device=device)
+        mode = "record" if acting is None else "policy"
+        seated = seat(place.robot, place.sight, mode, given.seated, stop, device=device)
         station = seated.station
-        judge = station.operator if given.seated.has_person else None
-        robot = judged(seated.robot, config, frozen, judge)
+        by_hand = given.seated.has_person
+        robot = judged(seated.robot, config, frozen, station.operator if by_hand else None)
+        helper = None if by_hand else build_operator(config, place)
+        if acting is None:
+            encoders = build_policy(config, frozen)
+            recorder = _demonstrates(robot, encoders, station, helper, stop)
+        else:
+            recorder = _corrects(robot, acting, station, helper, stop)
+        recording = Recording(given.folder)
+        kind = "demo" if acting is None else "correction"
+
+        def seed_of(task: str, attempt: int) -> int:
+            return scene_seed(given.seed, kind, config.tasks.index(task), attempt)
 
         def show(task: str, kept: int, episode: Episode | None) -> None:
             station.note = f"{task}: {kept} of {given.episodes} kept"
@@ -223,32 +269,48 @@ def _record_into(
                 charts.stage(f"record {task}", given.episodes)
                 charts.advance(kept, {})
             else:
-                charts.episode(success=episode.success, helped=len(episode), steps=len(episode))
+                helped = len(episode) if acting is None else int(episode.is_intervention.sum())
+                charts.episode(success=episode.success, helped=helped, steps=len(episode))
 
-        def run(demonstrator: Demonstrator, pacing: Pacing) -> bool:
-            return record_demonstrations(
-                robot,
-                encoders,
-                demonstrator,
-                recording,
-                tasks,
-                given.episodes,
-                lambda task, attempt: scene_seed(
-                    given.seed, "demo", config.tasks.index(task), attempt
-                ),
-                stop,
-                pacing=pacing,
-                on_progress=show,
+        with ExitStack() as stack:
+            if by_hand:
+                stations = {station.name: station}
+                address = stack.enter_context(serve(stations, charts, given.seated.serving))
+                print(f"console: {address}", flush=True)
+            finished = record_episodes(
+                recorder, recording, tasks, given.episodes, seed_of, stop, on_progress=show
             )
-
-        if not given.seated.has_person:
-            operator = place.operator(replace(config.operator, step_limit=config.step_limit))
-            return run(simulated(operator), Pacing())
-        with serve({station.name: station}, charts, given.seated.serving) as address:
-            print(f"console: {address}", flush=True)
-            return run(person(station, stop), Pacing(CONTROL_HZ))
+        return finished, recording.summary(station.frame.words)
     finally:
         place.close()
+
+
+def _demonstrates(
+    robot: Robot,
+    encoders: SeededPolicy,
+    station: Station,
+    helper: "SimulatedOperator | ScriptedOperator | None",
+    stop: threading.Event,
+) -> Recorder:
+    """The person at the station demonstrates, or `helper` in their place, who does not keep to the clock."""
+    if helper is not None:
+        return demonstrations(robot, encoders, simulated(helper), Pacing())
+    return demonstrations(robot, encoders, person(station, stop), Pacing(CONTROL_HZ))
+
+
+def _corrects(
+    robot: Robot,
+    policy: SeededPolicy,
+    station: Station,
+    helper: Operator | None,
+    stop: threading.Event,
+) -> Recorder:
+    """The policy acts; the person at the station corrects it, or `helper` in their place."""
+    if helper is not None:
+        # What a policy does is worth keeping whether it succeeds or not, as in training.
+        return corrections(robot, policy, helper, lambda _: True, Pacing())
+    judge, keys = partial(reviewed, station, stop), station.operator
+    return corrections(robot, policy, station.operator, judge, Pacing(CONTROL_HZ), keys)
 
 
 @contextmanager

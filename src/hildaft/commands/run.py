@@ -41,14 +41,21 @@ def train(words: Sequence[str]) -> int:
         """YAML file of a Gymnasium environment or a real arm to train on in the bolt bench's place."""
         demonstrations: Path | None = None
         """Run, or folder of episodes, whose demonstrations to start from in place of recording some."""
+        corrections: Path | None = None
+        """Run, or folder of `hildaft record --policy`, whose corrected episodes the online stage takes first, before
+        the robot moves; they count as its transitions. Needs --demonstrations, which may be the same folder."""
 
     given = parse_words(TrainArguments, f"train {preset}", rest, TrainArguments(start))
+    if given.corrections is not None and given.demonstrations is None:
+        msg = f"corrections {given.corrections}: they come after demonstrations; name those with --demonstrations"
+        raise HilDaftError(msg)
     return _run(
         given.config,
         given.out,
         resume=given.resume,
         seating=given.seated if given.console or given.seated.has_person else None,
         demonstrations=given.demonstrations,
+        corrections=given.corrections,
     )
 
 
@@ -82,6 +89,7 @@ def _run(
     resume: bool,
     seating: object,
     demonstrations: Path | None = None,
+    corrections: Path | None = None,
 ) -> int:
     from hildaft.build import open_run
     from hildaft.config import RunConfig
@@ -101,7 +109,13 @@ def _run(
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     with open_run(
-        config, out, resume=resume, stop=stop, seating=seating, demonstrations=demonstrations
+        config,
+        out,
+        resume=resume,
+        stop=stop,
+        seating=seating,
+        demonstrations=demonstrations,
+        corrections=corrections,
     ) as session:
         finished = session.run()
     if not finished:

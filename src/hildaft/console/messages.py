@@ -93,7 +93,7 @@ class Select:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Review:
-    """What becomes of a recorded demonstration."""
+    """What becomes of a recorded episode."""
 
     verdict: ReviewVerdict
 

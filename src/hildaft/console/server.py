@@ -267,7 +267,8 @@ class _Person:
     async def _speak(self) -> None:
         charts_shown, charts_due = -1, 0.0
         while True:
-            await self._socket.send_json(self._station.state(self))
+            others = {name: station.showing for name, station in self._stations.items()}
+            await self._socket.send_json({**self._station.state(self), "robots": others})
             await self._show_pictures()
             now = self._loop.time()
             if now >= charts_due and self._charts.version != charts_shown:

@@ -1,8 +1,10 @@
 """What runs at a station without a training session: the person alone, a policy beside them, or recording."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from hildaft.console.charts import Charts
 from hildaft.console.station import Station
+from hildaft.data.episode_file import EpisodeSummary
 from hildaft.data.episodes import EpisodeStore
 from hildaft.data.idle_steps import without_idle_steps
 from hildaft.runtime.interaction import (
@@ -27,13 +30,16 @@ from hildaft.types import (
     Encoded,
     Episode,
     Observation,
+    Operator,
     OperatorKeys,
     Policy,
+    RefinementCommand,
     Robot,
+    Source,
 )
 
 PENDING: Final = "pending"
-"""Folder of demonstrations nobody has judged yet."""
+"""Folder of episodes nobody has judged yet."""
 DISCARDED: Final = "discarded"
 
 
@@ -123,7 +129,7 @@ def accompany(
 
 @final
 class Recording:
-    """Demonstrations of one folder: `episodes` are kept, `pending` wait for a verdict, `discarded` were refused.
+    """Episodes of one folder: `episodes` are kept, `pending` wait for a verdict, `discarded` were refused.
 
     An episode is on disk before anybody is asked about it, so a crash loses none; it moves by being written to its
     new place before it leaves the old one, so a crash between the two is seen as what it is: a copy.
@@ -134,9 +140,9 @@ class Recording:
         self._pending: Final = EpisodeStore(folder / PENDING)
         self._discarded: Final = EpisodeStore(folder / DISCARDED)
 
-    def count(self, task: str) -> int:
-        """Demonstrations of a task kept so far."""
-        return sum(s.task == task for s in self.kept.summaries())
+    def count(self, task: str, source: Source = "demo") -> int:
+        """Episodes of a task and kind kept so far."""
+        return sum(s.task == task and s.source == source for s in self.kept.summaries())
 
     def seeds(self, task: str) -> set[int]:
         """Scenes of a task that were shown already, whatever became of them."""
@@ -173,19 +179,40 @@ class Recording:
             if summary.index == index:
                 summary.path.unlink()
 
-    def summary(self) -> str:
-        """What the folder holds, one line per task."""
+    def summary(self, words: Callable[[RefinementCommand], str]) -> str:
+        """What the folder holds, one line per task and kind; `words` names the labels of the corrections."""
         summaries = self.kept.summaries()
-        lines = [f"{self.kept.folder}: {len(summaries)} demonstrations"]
+        shown = sum(s.source == "demo" for s in summaries)
+        corrected = len(summaries) - shown
+        lines = [f"{self.kept.folder}: {shown} demonstrations, {corrected} episodes of a policy"]
         for task in sorted({s.task for s in summaries}):
-            own = [s for s in summaries if s.task == task]
-            steps = [s.steps for s in own]
-            lines.append(
-                f"  {task:<10} {len(own):>3} kept, {sum(s.success for s in own)} successful,"
-                f" {sum(steps)} steps ({min(steps)} to {max(steps)})"
-            )
+            for source in ("demo", "online"):
+                own = [s for s in summaries if s.task == task and s.source == source]
+                if own:
+                    lines += self._line(own, words)
         refused, waiting = len(self._discarded), len(self._pending)
         return "\n".join([*lines, f"  discarded {refused}, waiting for review {waiting}"])
+
+    def _line(
+        self, own: list[EpisodeSummary], words: Callable[[RefinementCommand], str]
+    ) -> list[str]:
+        steps, by_hand = [s.steps for s in own], sum(s.interventions for s in own)
+        line = (
+            f"  {own[0].task:<10} {len(own):>3} kept, {sum(s.success for s in own)} successful,"
+            f" {sum(steps)} steps ({min(steps)} to {max(steps)})"
+        )
+        if own[0].source == "demo":
+            return [line]
+        said: Counter[str] = Counter()
+        for summary in own:
+            episode = self.kept.read(summary.index)
+            labels = episode.refinement[episode.is_intervention].tolist()
+            said.update(words(RefinementCommand.from_index(label)) for label in labels)
+        named = ", ".join(f"{name} {count}" for name, count in said.most_common())
+        return [
+            f"{line}, {by_hand} by hand ({by_hand / sum(steps):.0%})",
+            *([f"             labels: {named}"] if said else []),
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,17 +229,18 @@ class Demonstrator:
 def person(station: Station, stop: threading.Event) -> Demonstrator:
     """The person at the console: drives, looks at the recording, keeps or discards it."""
     operator = station.operator
-
-    def judge(episode: Episode) -> bool | None:
-        operator.stand_aside("hold")
-        return station.review(episode, stop)
-
     return Demonstrator(
         begin=operator.begin_demonstration,
         demonstrate=operator.demonstrate,
-        judge=judge,
+        judge=partial(reviewed, station, stop),
         keys=operator,
     )
+
+
+def reviewed(station: Station, stop: threading.Event, episode: Episode) -> bool | None:
+    """The person's verdict on a recording; None where they stop instead."""
+    station.operator.stand_aside("hold")
+    return station.review(episode, stop)
 
 
 def simulated(operator: SimulatedOperator | ScriptedOperator) -> Demonstrator:
@@ -224,61 +252,98 @@ def simulated(operator: SimulatedOperator | ScriptedOperator) -> Demonstrator:
     )
 
 
-def record(
+@dataclass(frozen=True, kw_only=True)
+class Recorder:
+    """What makes episodes of one kind, and who judges them."""
+
+    source: Source
+    make: Callable[[str, int], Episode]
+    """One episode of a task in the scene of a seed."""
+    judge: Callable[[Episode], bool | None]
+    """True to keep an episode, False to discard it, None where nobody is there to say."""
+
+
+def demonstrations(
+    robot: Robot, encoders: FrozenEncoders, demonstrator: Demonstrator, pacing: Pacing
+) -> Recorder:
+    """Somebody does the whole task; steps in which nothing was asked for are left out."""
+
+    def make(task: str, seed: int) -> Episode:
+        episode = record_demonstration(
+            robot,
+            encoders,
+            demonstrator.demonstrate,
+            demonstrator.begin,
+            task,
+            seed,
+            pacing=pacing,
+            keys=demonstrator.keys,
+        )
+        return without_idle_steps(episode, robot.action_scale, label_tweaks)
+
+    return Recorder(source="demo", make=make, judge=demonstrator.judge)
+
+
+def corrections(
     robot: Robot,
-    encoders: FrozenEncoders,
-    demonstrator: Demonstrator,
+    policy: SeededPolicy,
+    operator: Operator,
+    judge: Callable[[Episode], bool | None],
+    pacing: Pacing,
+    keys: OperatorKeys | None = None,
+) -> Recorder:
+    """A policy acts and is corrected, as in the online stage of training; no learner is there.
+
+    No step is left out: the policy's own, at rest or not, are what the critics learn from.
+    """
+
+    def make(task: str, seed: int) -> Episode:
+        policy.begin(seed)
+        return run_episode(robot, policy, operator, task, seed, "online", pacing=pacing, keys=keys)
+
+    return Recorder(source="online", make=make, judge=judge)
+
+
+def record(
+    recorder: Recorder,
     recording: Recording,
     tasks: tuple[str, ...],
     wanted: int,
     seed_of: Callable[[str, int], int],
     stop: threading.Event,
     *,
-    pacing: Pacing,
     on_progress: Callable[[str, int, Episode | None], None],
 ) -> bool:
-    """Records until each task has its demonstrations; each one is judged, then kept or discarded.
+    """Records until each task has its episodes; each one is judged, then kept or discarded.
 
     Args:
-        robot: the robot.
-        encoders: make h and features.
-        demonstrator: who acts and judges.
+        recorder: who makes and judges them.
         recording: the folder; what waits in it from an earlier session is judged first.
-        tasks: what to demonstrate.
-        wanted: demonstrations per task.
+        tasks: what to record.
+        wanted: episodes per task.
         seed_of: the scene of an attempt, from task and attempt number.
         stop: ends it.
-        pacing: the loop's rate.
         on_progress: told the task and how many are kept before each episode, and each finished episode.
 
     Returns:
         Whether everything wanted is there.
     """
+    source = recorder.source
     for index, episode in recording.pending():
-        recording.settle(index, demonstrator.judge(episode))
+        recording.settle(index, recorder.judge(episode))
     for task in tasks:
         attempt = 0
-        while recording.count(task) < wanted and not stop.is_set():
+        while recording.count(task, source) < wanted and not stop.is_set():
             seed = seed_of(task, attempt)
             attempt += 1
             if seed in recording.seeds(task):
                 continue
-            on_progress(task, recording.count(task), None)
-            episode = record_demonstration(
-                robot,
-                encoders,
-                demonstrator.demonstrate,
-                demonstrator.begin,
-                task,
-                seed,
-                pacing=pacing,
-                keys=demonstrator.keys,
-            )
-            if stop.is_set() and not episode.success:
-                # The stop key ended it half way: there is nothing to judge.
+            on_progress(task, recording.count(task, source), None)
+            episode = recorder.make(task, seed)
+            if stop.is_set() and source == "demo" and not episode.success:
+                # The stop key ended it half way: there is nothing to judge. Half a rollout is one all the same.
                 break
-            episode = without_idle_steps(episode, robot.action_scale, label_tweaks)
             index = recording.add(episode)
-            on_progress(task, recording.count(task), episode)
-            recording.settle(index, demonstrator.judge(episode))
-    return all(recording.count(task) >= wanted for task in tasks)
+            on_progress(task, recording.count(task, source), episode)
+            recording.settle(index, recorder.judge(episode))
+    return all(recording.count(task, source) >= wanted for task in tasks)

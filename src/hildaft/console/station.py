@@ -1,6 +1,7 @@
 """One robot as the console knows it: its feed, its operator, who sits in front of it, and what waits for review."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias, final
 
@@ -11,10 +12,14 @@ from hildaft.console.feed import Feed
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.device import DeviceOperator
 from hildaft.teleop.talk import OperatorFrame
-from hildaft.types import CONTROL_HZ, Episode, HilDaftError, RefinementCommand
+from hildaft.types import CONTROL_HZ, Episode, HilDaftError, Press, RefinementCommand
 
 Mode: TypeAlias = Literal["practice", "record", "policy"]
 """What the robot is used for: the person alone, demonstrations that are kept, or a policy with the person beside it."""
+
+LOOK_S: Final = 0.7
+"""An episode is under review for so long before a button in the hand judges it: the press that ended the episode may
+bounce, and nobody has seen the recording yet."""
 
 Understand: TypeAlias = Callable[[str], RefinementCommand | None]
 """From a sentence to (forward, left, up), or None where one has to ask."""
@@ -56,6 +61,7 @@ class Station:
         self._occupant: object | None = None
         self._review: Episode | None = None
         self._verdict: Literal["keep", "discard"] | None = None
+        self._review_began_s = 0.0
 
     # The seat.
 
@@ -91,6 +97,13 @@ class Station:
 
     # What is going on.
 
+    @property
+    def showing(self) -> str:
+        """Who moves the robot, as the banner says it."""
+        if self._review is not None:
+            return "replay"
+        return "asks" if self.operator.asks else self.operator.control
+
     def state(self, person: object) -> dict[str, Any]:
         """Everything about the newest step that one person's page shows beside the pictures."""
         frame, operator = self.feed.frame, self.operator
@@ -122,15 +135,40 @@ class Station:
             "axes": [self.frame.forward, self.frame.left, self.frame.up],
             "device": None if operator.device is None else _describe_device(operator.device),
             "helper": operator.helper_on if self.has_helper else None,
-            "review": None if review is None else _describe(review),
+            "review": None if review is None else self._describe(review),
         }
 
-    # Reviewing a demonstration.
+    # Reviewing an episode.
+
+    def _describe(self, episode: Episode) -> dict[str, Any]:
+        return {
+            "task": episode.task,
+            "steps": len(episode),
+            "success": episode.success,
+            "seconds": round(len(episode) / CONTROL_HZ, 1),
+            "cameras": list(episode.images),
+            "hands": self._hands(episode),
+        }
+
+    def _hands(self, episode: Episode) -> list[tuple[int, int, str]]:
+        """Runs of steps in which the person corrected the policy under one label: first, last, words."""
+        runs: list[tuple[int, int, str]] = []
+        before = -1
+        for step in np.flatnonzero(episode.is_intervention).tolist():
+            command = RefinementCommand.from_index(int(episode.refinement[step]))
+            words = self.frame.words(command)
+            if runs and before == step - 1 and runs[-1][2] == words:
+                runs[-1] = (runs[-1][0], step, words)
+            else:
+                runs.append((step, step, words))
+            before = step
+        return runs
 
     def review(self, episode: Episode, stop: threading.Event) -> bool | None:
         """Shows a recorded episode and waits for the person: True to keep it, False to discard, None if stopped."""
         with self._changed:
             self._review, self._verdict = episode, None
+            self._review_began_s = time.monotonic()
             try:
                 while self._verdict is None and not stop.is_set():
                     self._changed.wait(0.1)
@@ -147,24 +185,29 @@ class Station:
         """The person's verdict; raises HilDaftError where nothing waits for one."""
         with self._changed:
             if self._review is None:
-                msg = "review: no demonstration waits for a verdict; record one first"
+                msg = "review: no episode waits for a verdict; record one first"
                 raise HilDaftError(msg)
             self._verdict = verdict
             self._changed.notify_all()
 
+    # The keys of a device in the person's hand.
+
+    def press(self, press: Press) -> None:
+        """A key on the device at the robot's machine; in a review success keeps and failure discards."""
+        with self._changed:
+            if self._review is not None and press != "stop":
+                looked_at = time.monotonic() - self._review_began_s >= LOOK_S
+                if looked_at and press in ("success", "failure"):
+                    self.judge("keep" if press == "success" else "discard")
+                return
+        if press == "pause":
+            self.operator.pause(not self.operator.paused)
+        else:
+            self.operator.mark(press)
+
 
 def _describe_device(device: DeviceOperator) -> dict[str, Any]:
     return {"name": device.name, "hand": device.hand, "fault": device.fault}
-
-
-def _describe(episode: Episode) -> dict[str, Any]:
-    return {
-        "task": episode.task,
-        "steps": len(episode),
-        "success": episode.success,
-        "seconds": round(len(episode) / CONTROL_HZ, 1),
-        "cameras": list(episode.images),
-    }
 
 
 Stations: TypeAlias = Mapping[str, Station]

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hildaft.teleop.device import AXES, Device, DeviceConfig, DeviceOperator
-from hildaft.teleop.gamepad import Gamepad
+from hildaft.teleop.gamepad import BUTTONS, Gamepad
 from hildaft.teleop.spacemouse import SpaceMouse, load_driver, open_cap
 from hildaft.types import CONTROL_HZ, HilDaftError
 
@@ -83,6 +83,8 @@ class LiveFigures:
     """What asking cost."""
     largest: tuple[float, ...]
     """Largest deflection seen per axis."""
+    untouched: tuple[str, ...] = ()
+    """Named buttons that were never down, with what they do."""
 
 
 def find_nodes(root: Path = Path("/")) -> list[Node]:
@@ -178,23 +180,32 @@ def watch(
     ages: list[float] = []
     costs: list[float] = []
     largest = np.zeros(len(AXES), dtype=np.float32)
+    touched: set[str] = set()
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while clock() - start < seconds:
             asked = clock()
             reading = device.read()
             costs.append(clock() - asked)
             pushed = bool(np.abs(reading.axes).max() > 0.0)
+            down = device.down if isinstance(device, Gamepad) else frozenset[str]()
+            touched |= down
             if clock() >= due:
                 due += 1.0 / CONTROL_HZ
                 if pushed and not reading.fault:
                     ages.append(reading.age_s)
                 action = operator.demonstrate()
-                live.update(_picture(device, reading.axes, action, operator, reading.age_s))
+                picture = _picture(device, reading.axes, action, operator, reading.age_s)
+                keys = [_buttons(down)] if isinstance(device, Gamepad) else []
+                live.update(Group(picture, *keys))
                 live.refresh()
             largest = np.maximum(largest, np.abs(reading.axes))
             wait(_REFRESH_S)
     arrivals = np.array(device.arrivals_s) if isinstance(device, SpaceMouse) else np.zeros(0)
-    return _figures(clock() - start, arrivals[arrivals >= start], ages, costs, largest)
+    figures = _figures(clock() - start, arrivals[arrivals >= start], ages, costs, largest)
+    if not isinstance(device, Gamepad):
+        return figures
+    untouched = [f"{name} ({does})" for name, does in BUTTONS.items() if name not in touched]
+    return replace(figures, untouched=tuple(untouched))
 
 
 def _figures(
@@ -242,6 +253,15 @@ def _picture(
     return Group(table, Text(operator.fault or line, style=style))
 
 
+def _buttons(down: frozenset[str]) -> Text:
+    """Every button with what it does; those that are down stand out."""
+    line = Text()
+    for name, does in BUTTONS.items():
+        style = "black on cyan" if name in down else "dim"
+        line += Text(f" {name} {does} ", style) + Text(" ")
+    return line
+
+
 def operator_axes(operator: DeviceOperator, action: np.ndarray) -> np.ndarray:
     """Translation and rotation of an action as the operator sees them."""
     matrix = operator.frame.matrix
@@ -275,7 +295,12 @@ def check_teleop(
         console.print(Text("no device to watch; the console in the browser needs none"))
         return 1
     try:
-        console.print(Text(f"push every axis and both buttons for {seconds:g} s"))
+        what = (
+            "push every axis, RB held, and press every button"
+            if isinstance(device, Gamepad)
+            else "push every axis and both buttons"
+        )
+        console.print(Text(f"{what} for {seconds:g} s"))
         figures = watch(device, seconds, console)
         fault = device.read().fault
     finally:
@@ -289,12 +314,17 @@ def check_teleop(
 def summary(figures: LiveFigures) -> str:
     """The figures in words."""
     still = [name for name, value in zip(AXES, figures.largest, strict=True) if value < 0.2]
-    lines = [
-        f"{figures.reports} reports in {figures.seconds:.1f} s; {figures.rate_hz:.0f} Hz while pushed, "
-        f"95 % of gaps below {figures.interval_p95_ms:.0f} ms",
-        f"age of a report when a 10 Hz loop asks: median {figures.age_p50_ms:.0f} ms, 95 % below "
-        f"{figures.age_p95_ms:.0f} ms; asking costs {figures.read_p95_ms:.2f} ms",
-    ]
+    if figures.reports:
+        lines = [
+            f"{figures.reports} reports in {figures.seconds:.1f} s; {figures.rate_hz:.0f} Hz while pushed, "
+            f"95 % of gaps below {figures.interval_p95_ms:.0f} ms",
+            f"age of a report when a 10 Hz loop asks: median {figures.age_p50_ms:.0f} ms, 95 % below "
+            f"{figures.age_p95_ms:.0f} ms; asking costs {figures.read_p95_ms:.2f} ms",
+        ]
+    else:
+        lines = [f"asking it for its state costs {figures.read_p95_ms:.2f} ms"]
     if still:
         lines.append(f"axes that never moved: {', '.join(still)}")
+    if figures.untouched:
+        lines.append(f"buttons that were never down: {', '.join(figures.untouched)}")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol, final, runtime_checkable
 
 import numpy as np
@@ -14,14 +14,16 @@ from hildaft.lerobot_bridge.library import Teleoperator, make_teleoperator, thei
 from hildaft.lerobot_bridge.motion import JointMotion
 from hildaft.robots.pose import Pose, turn_between
 from hildaft.teleop.device import AXES, Reading
-from hildaft.types import CONTROL_HZ, HilDaftError, Mark
+from hildaft.types import HilDaftError, Press
 
 _FIRST_S: Final = 5.0
 _NOTICED: Final = 0.2
 """Share of full scale from which a leader's motion counts: below it is the trembling of the hand."""
+_LOOK_S: Final = 0.1
+"""Longest wait for a press before looking whether the device was closed."""
 _FORGET_S: Final = 0.5
 """Not asked for this long, as between episodes, a leader starts from where it is then."""
-_MARKS: Final[tuple[tuple[str, Mark], ...]] = (
+_PRESSES: Final[tuple[tuple[str, Press], ...]] = (
     ("rerecord_episode", "again"),
     ("success", "success"),
     ("failure", "failure"),
@@ -114,11 +116,11 @@ class _Leader:
 
 @final
 class LeRobotDevice:
-    """Implements `device.Device` and `types.OperatorKeys`. A thread of its own asks the teleoperator.
+    """Implements `device.Device` and `device.KeyedDevice`. A thread of its own asks the teleoperator.
 
     A teleoperator that hangs grows old and is forgotten by `DeviceOperator`; one that raises is a fault, said once.
     Where it has `get_teleop_events`, nothing moves while it says that nobody intervenes, and success, failure and
-    re-record are handed on as marks.
+    re-record are handed on as presses.
 
     Raises:
         HilDaftError: it cannot be connected, lacks a key, or gives nothing within 5 s.
@@ -144,7 +146,7 @@ class LeRobotDevice:
         self._intervenes = True
         self._seen_s = self._asked_s = -np.inf
         self._fault = ""
-        self._marks: deque[Mark] = deque(maxlen=1)
+        self._presses: deque[Press] = deque()
         self._down: set[str] = set()
         self._ended = threading.Event()
         with self._theirs("connect"):
@@ -177,18 +179,16 @@ class LeRobotDevice:
             axes, close, open_ = np.zeros_like(axes), False, False
         return Reading(axes=axes, close=close, open=open_, age_s=now - seen_s)
 
-    def holds(self) -> bool:
-        """LeRobot's teleoperators have no key that holds the robot."""
-        return False
-
-    def idle(self) -> None:
-        """Waits a control period."""
-        time.sleep(1.0 / CONTROL_HZ)
-
-    def take_mark(self) -> Mark | None:
-        """Success, failure or again, each once per press."""
-        with self._lock:
-            return self._marks.popleft() if self._marks else None
+    def presses(self) -> Iterator[Press]:
+        """Success, failure or again, each once per press, until the teleoperator is closed or lost."""
+        while True:
+            with self._lock:
+                while not (self._presses or self._fault or self._ended.is_set()):
+                    self._lock.wait(_LOOK_S)
+                if not self._presses:
+                    return
+                press = self._presses.popleft()
+            yield press
 
     def close(self) -> None:
         """Ends the thread and lets the device go; may be called twice."""
@@ -240,9 +240,9 @@ class LeRobotDevice:
 
     def _take(self, events: Mapping[str, bool]) -> None:
         down = {name for name, on in events.items() if on}
-        for name, mark in _MARKS:
-            if name in down and not self._down & {other for other, _ in _MARKS}:
-                self._marks.append(mark)
+        for name, press in _PRESSES:
+            if name in down and not self._down & {other for other, _ in _PRESSES}:
+                self._presses.append(press)
                 break
         self._down = down
 

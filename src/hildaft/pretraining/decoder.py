@@ -65,7 +65,7 @@ def trunk_outputs(
 ) -> tuple[Float[Tensor, "n trunk"], Float[Tensor, "n named"], Float[Tensor, "n 77"]]:
     """Trunk vector, named key points and geometry targets of every frame."""
     model, chunk, total = network.model, 50, len(batches)
-    # Filled in place: small results kept between the large arrays of every pass would fragment the heap to many times this.
+    # Filled in place: small results kept between the large arrays of every pass would fragment the heap.
     trunks = torch.empty(total, len(model.config.cameras) * model.trunk_dim)
     named = torch.empty(total, model.dim - model.config.decoded)
     geometry = torch.empty(total, TARGET_DIM)

@@ -1,8 +1,9 @@
-"""Demonstrations that another run, or `hildaft record`, has recorded: the same human data for several runs."""
+"""Demonstrations and corrections that another run, or `hildaft record`, has recorded: human data for a new run."""
 
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from hildaft.data.episode_file import EpisodeSummary, read_episode, serialise_episode
@@ -19,8 +20,13 @@ def take_demonstrations(
     robot: str,
     encoder_hash: str,
     encode: Callable[[Episode], Episode] | None = None,
+    corrections: Path | None = None,
+    room: int = 0,
 ) -> None:
     """Puts the first `wanted` demonstrations of every task into a new run's `episodes`, whole or not at all.
+
+    Corrections follow them: the online stage takes what lies in the store in place of rollouts of its own, so they go
+    into the buffers as Algorithm 1 says, after the warm-up.
 
     Args:
         source: a run folder, or a folder of episodes.
@@ -30,15 +36,14 @@ def take_demonstrations(
         robot: name of the robot the run is for.
         encoder_hash: of the frozen encoders the run is trained on.
         encode: encodes those of other encoders anew; without it they are refused.
+        corrections: a run folder, or a folder of episodes, in which a policy was corrected.
+        room: transitions of the online stage, at most so many of which the corrections may be.
 
     Raises:
-        HilDaftError: too few of a task, another robot, other encoders, or a disk that takes no more.
+        HilDaftError: too few of a task, another robot, other encoders, no corrections or too many of them, or a disk
+            that takes no more.
     """
-    episodes = source / "episodes" if (source / "episodes").is_dir() else source
-    if not episodes.is_dir():
-        msg = f"demonstrations {source}: there is no such folder; give a run folder or a folder of episodes"
-        raise HilDaftError(msg)
-    found = [s for s in EpisodeStore(episodes).summaries() if s.source == "demo" and s.success]
+    found = [s for s in _summaries("demonstrations", source) if s.source == "demo" and s.success]
     chosen: list[EpisodeSummary] = []
     for task in tasks:
         of_task = [summary for summary in found if summary.task == task][:wanted]
@@ -49,17 +54,43 @@ def take_demonstrations(
             )
             raise HilDaftError(msg)
         chosen += of_task
-    for summary in chosen:
+    corrected = [] if corrections is None else _corrected(corrections, tasks, room)
+    given = [("demonstrations", s) for s in chosen] + [("corrections", s) for s in corrected]
+    for kind, summary in given:
         for name, expected in (("robot", robot), ("encoder_hash", encoder_hash)):
             if encode is not None and name == "encoder_hash":
                 continue
             if getattr(summary, name) != expected:
                 msg = (
-                    f"demonstrations {source}: {summary.path.name} has {name} {getattr(summary, name)!r}, the run "
+                    f"{kind} {summary.path.parent}: {summary.path.name} has {name} {getattr(summary, name)!r}, the run "
                     f"{expected!r}; take others, or rebuild them with `hildaft encode`"
                 )
                 raise HilDaftError(msg)
-    _bring(chosen, folder, encoder_hash, encode)
+    _bring([summary for _, summary in given], folder, encoder_hash, encode)
+
+
+def _summaries(kind: str, source: Path) -> list[EpisodeSummary]:
+    episodes = source / "episodes" if (source / "episodes").is_dir() else source
+    if not episodes.is_dir():
+        msg = f"{kind} {source}: there is no such folder; give a run folder or a folder of episodes"
+        raise HilDaftError(msg)
+    return EpisodeStore(episodes).summaries()
+
+
+def _corrected(source: Path, tasks: Sequence[str], room: int) -> list[EpisodeSummary]:
+    """The episodes of a policy, of these tasks, the tasks in turn as a session goes through them."""
+    found = [s for s in _summaries("corrections", source) if s.source == "online"]
+    turns = {task: [s for s in found if s.task == task] for task in tasks}
+    rounds = zip_longest(*turns.values())
+    chosen = [s for each in rounds for s in each if s is not None]
+    steps = sum(s.steps for s in chosen)
+    if not any(s.interventions for s in chosen):
+        msg = f"corrections {source}: nobody corrected a policy at {', '.join(tasks)}; record some with --policy"
+        raise HilDaftError(msg)
+    if steps > room:
+        msg = f"corrections {source}: {steps} transitions, training.online_transitions={room} has no room; raise it"
+        raise HilDaftError(msg)
+    return chosen
 
 
 def _bring(

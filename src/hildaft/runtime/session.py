@@ -82,7 +82,7 @@ class Plan:
 
 def scene_seed(run_seed: int, kind: str, task: int, index: int) -> int:
     """The seed of one episode's scene and operator; different for every argument."""
-    kinds = {"demo": 1, "online": 2}
+    kinds = {"demo": 1, "online": 2, "correction": 3}
     return int(np.random.SeedSequence([run_seed, kinds[kind], task, index]).generate_state(1)[0])
 
 
@@ -191,10 +191,10 @@ class Session:
         plan, learner = self._plan, self._learner
         number = index % len(plan.tasks)
         self._publish()
-        episode_over = threading.Event()
+        episode_over, stored = threading.Event(), None
         updates = learning.submit(learner.catch_up, self._run.on_online_metrics, episode_over)
         try:
-            episode = self._run.next_stored()
+            episode = stored = self._run.next_stored()
             if episode is None:
                 seed = scene_seed(plan.seed, "online", number, index)
                 episode = self._bench.rollout(plan.tasks[number], seed)
@@ -202,8 +202,9 @@ class Session:
             episode_over.set()
             raise
         finally:
-            # By the clock the robot does not wait for the learner; the ratio achieved is reported.
-            if plan.real_time:
+            # By the clock the robot does not wait for the learner; the ratio achieved is reported. No robot moves for
+            # an episode that is there already.
+            if plan.real_time and stored is None:
                 episode_over.set()
             updates.result()
         self._run.take(episode)

@@ -5,7 +5,7 @@ moves the robot: what it said last is forgotten after `DeviceConfig.silence_s`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias, final, runtime_checkable
 
@@ -13,7 +13,15 @@ import numpy as np
 from jaxtyping import Float32
 
 from hildaft.teleop.talk import OperatorFrame
-from hildaft.types import ACTION_DIM, NULL_COMMAND, Action, HilDaftError, RefinementCommand, Tweak
+from hildaft.types import (
+    ACTION_DIM,
+    NULL_COMMAND,
+    Action,
+    HilDaftError,
+    Press,
+    RefinementCommand,
+    Tweak,
+)
 
 AXES: Final = ("forward", "left", "up", "roll", "pitch", "yaw")
 """What a device says, as the operator sees it: translation, then rotation about the same axes (right hand)."""
@@ -53,6 +61,18 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Lets go of the device; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class KeyedDevice(Protocol):
+    """A device that has buttons for the keys beside the robot too."""
+
+    def presses(self) -> Iterator[Press]:
+        """Each press once, as it comes; blocks in between, and ends when the device is closed or lost.
+
+        For one thread of its own: a key counts whatever the robot's loop is busy with.
+        """
         ...
 
 

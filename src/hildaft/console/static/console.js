@@ -53,7 +53,7 @@ function greet({ version, robots, voice: missing }) {
     const input = Object.assign(document.createElement("input"), { type: "radio", name: "robot", value: robot });
     input.onchange = () => { hand.drop(); send({ type: "select", robot }); };
     const text = document.createElement("span");
-    text.textContent = `robot ${robot}`;
+    text.innerHTML = `<i></i>robot ${escape(robot)} <em></em>`;
     label.append(input, text);
     $("robots").append(label);
   }
@@ -77,7 +77,7 @@ function showEcho({ stamp }) {
 const TITLES = { policy: "POLICY", human: "YOU DRIVE", helper: "SIMULATED OPERATOR", hold: "HOLD", replay: "REPLAY" };
 
 function hint() {
-  if (state.control === "replay") return "Look at your demonstration, then keep or discard it.";
+  if (state.control === "replay") return "Look at the recording, then keep or discard it.";
   if (!state.in_control) return state.taken ? "Somebody else is in control. You are watching." : "Nobody is in control. Take control to drive or talk.";
   if (state.asks) return "Is the task done? <kbd>Y</kbd> yes, <kbd>N</kbd> not yet. No answer is a yes.";
   if (state.aside && state.control === "helper") return "The simulated operator demonstrates. Watch: after the demonstrations and the warm-up it is your turn.";
@@ -108,7 +108,7 @@ function show(next) {
   $("seat").className = state.in_control ? "mine" : "";
   $("seat").disabled = !state.in_control && state.taken;
   $("pause").firstChild.textContent = state.paused ? "Go on" : "Pause";
-  for (const input of document.querySelectorAll("#robots input")) input.checked = input.value === state.robot;
+  showRobots();
   $("step").textContent = `step ${state.step}`;
   $("jaw").value = state.jaw;
   $("jawtext").textContent = state.closed ? "closed" : "open";
@@ -122,6 +122,16 @@ function show(next) {
   showAxes();
   showTalk();
   showReview();
+}
+
+// Every robot's own state stands in the switch: one that is not looked at may be asking for somebody.
+function showRobots() {
+  for (const input of document.querySelectorAll("#robots input")) {
+    const showing = state.robots?.[input.value] ?? "hold";
+    input.checked = input.value === state.robot;
+    input.parentElement.dataset.control = showing;
+    input.parentElement.querySelector("em").textContent = (showing === "asks" ? "DONE?" : showing === "human" && !(input.checked && state.in_control) ? "A PERSON DRIVES" : TITLES[showing]).toLowerCase();
+  }
 }
 
 function escape(text) { return Object.assign(document.createElement("i"), { textContent: text }).innerHTML; }
@@ -189,11 +199,26 @@ function showReview() {
   $("review").hidden = !state.review;
   if (!state.review) { review = null; return; }
   if (review) return;
-  const { steps, success, seconds, cameras, task } = state.review;
-  review = { step: 0, steps, cameras, playing: true, busy: false, robot: state.robot };
-  $("reviewtext").textContent = `${task}, ${steps} steps, ${seconds} s, ${success ? "successful" : "not successful"}`;
+  const { steps, success, seconds, cameras, task, hands } = state.review;
+  review = { step: 0, steps, cameras, hands, playing: true, busy: false, robot: state.robot };
+  const byHand = hands.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+  const corrected = state.mode === "policy" ? `, ${byHand} by hand` : "";
+  $("reviewtext").textContent = `${task}, ${steps} steps, ${seconds} s, ${success ? "successful" : "not successful"}${corrected}`;
   $("scrub").max = steps;
   $("scrub").value = 0;
+  // Where the person corrected the policy, along the slider.
+  const share = step => `${100 * step / steps}%`;
+  const bands = hands.flatMap(([first, last]) => [`transparent ${share(first)}`, `#e0a35a ${share(first)}`, `#e0a35a ${share(last + 1)}`, `transparent ${share(last + 1)}`]);
+  $("scrub").style.background = bands.length ? `linear-gradient(90deg, ${bands.join(", ")})` : "";
+  $("reviewstep").hidden = state.mode !== "policy";
+}
+
+// Who acted at the step that led to the picture shown, and what the label says.
+function showReviewStep() {
+  const step = review.step - 1;
+  const hand = review.hands.find(([first, last]) => first <= step && step <= last);
+  $("reviewstep").className = hand ? "by-hand" : "";
+  $("reviewstep").textContent = `step ${review.step}: ${step < 0 ? "start" : hand ? `your hand, labelled “${hand[2]}”` : "the policy"}`;
 }
 
 async function playReview() {
@@ -209,7 +234,9 @@ async function playReview() {
     // The console has gone away, which the socket says aloud; the same picture is asked for again.
     return;
   } finally { shown.busy = false; }
+  if (review !== shown) return;
   $("scrub").value = shown.step;
+  showReviewStep();
   if (shown.step >= shown.steps) shown.playing = false;
   else shown.step += 1;
 }
@@ -246,7 +273,7 @@ function press(key) {
   send({ type: "key", key: key === "pause" && state.paused ? "resume" : key });
 }
 function judge(verdict) { send({ type: "review", verdict }); }
-function grip() { if (state.in_control) send({ type: "grip", closes: !state.closed }); }
+function grip(closes = !state.closed) { if (state.in_control) send({ type: "grip", closes }); }
 
 const hand = new Hand({
   send, turn, press, grip,
@@ -289,7 +316,7 @@ for (const button of document.querySelectorAll("[data-jog]")) holdable(button, i
 for (const button of document.querySelectorAll("[data-say]")) holdable(button, id => talk.down(id, button.dataset.say), id => talk.up(id));
 for (const button of document.querySelectorAll("[data-key]")) button.onclick = () => press(button.dataset.key);
 for (const button of document.querySelectorAll("[data-verdict]")) button.onclick = () => judge(button.dataset.verdict);
-document.querySelector("[data-grip]").onclick = grip;
+document.querySelector("[data-grip]").onclick = () => grip();
 $("seat").onclick = () => { hand.drop(); send({ type: "seat", change: state.in_control ? "leave" : "take" }); };
 $("keep").onchange = event => { talk.keep = event.target.checked; if (!talk.keep) talk.clear(); };
 $("helper").onchange = event => send({ type: "helper", on: event.target.checked });

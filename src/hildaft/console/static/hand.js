@@ -8,6 +8,9 @@ const KEYS = {
   ArrowLeft: "3-", ArrowRight: "3+", ArrowUp: "4+", ArrowDown: "4-", KeyQ: "5+", KeyE: "5-",
 };
 
+// Numbers of the standard layout: Y, X, LB, Start, Back.
+const PAD_KEYS = { 3: "success", 2: "failure", 4: "again", 9: "pause", 8: "stop" };
+
 export class Hand {
   // send(message) takes what the hand does; turn(motion) maps it to the operator's axes; press(key) the gamepad's keys.
   constructor({ send, turn, press, grip, show }) {
@@ -61,11 +64,10 @@ export class Hand {
     motion[4] = (on[12] ? 1 : 0) - (on[13] ? 1 : 0);
     const fresh = i => on[i] && !this.padButtons[i];
     if (this.enabled) {
-      if (fresh(0)) this.grip();
-      if (fresh(3)) this.press("success");
-      if (fresh(1)) this.press("failure");
-      if (fresh(9)) this.press("pause");
-      if (fresh(8)) this.press("stop");
+      // The same buttons as those of a pad at the robot's machine (teleop/gamepad.py).
+      if (fresh(0)) this.grip(true);
+      if (fresh(1)) this.grip(false);
+      for (const [button, key] of Object.entries(PAD_KEYS)) if (fresh(button)) this.press(key);
     }
     this.padButtons = on;
     return motion;
@@ -75,7 +77,8 @@ export class Hand {
     const motion = this.motion();
     const moves = !lost && this.enabled && motion.some(v => v !== 0);
     if (moves) this.send({ type: "drive", motion: this.turn(motion).map(v => +v.toFixed(3)) });
-    else if (this.driving || lost) this.send({ type: "release" });
+    // Who only watches has nothing to let go of.
+    else if (this.driving || (lost && this.enabled)) this.send({ type: "release" });
     this.driving = moves;
     const active = new Set(this.held.values());
     for (const button of document.querySelectorAll("[data-jog]")) button.classList.toggle("on", this.enabled && active.has(button.dataset.jog));
