@@ -1,16 +1,17 @@
-"""Opens a real arm by its config: a Franka behind a SERL server, or an arm of LeRobot's."""
+"""Opens an arm by its config: a Franka behind a SERL server, an arm of LeRobot's, or the bench's simulated one."""
 
 from typing import TypeAlias
 
 from hildaft.lerobot_bridge.arm import LeRobotRobot
 from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.lerobot_bridge.library import DryArm, make_arm
+from hildaft.robots.bolt_arm import BoltArm, BoltArmConfig
 from hildaft.robots.cameras import open_camera
 from hildaft.robots.real_arm import RealArm, Sink
 from hildaft.robots.serl_client import SerlClient
 from hildaft.robots.serl_http import SerlConfig, SerlRobot
 
-ArmConfig: TypeAlias = SerlConfig | LeRobotConfig
+ArmConfig: TypeAlias = SerlConfig | LeRobotConfig | BoltArmConfig
 
 
 def open_arm(config: ArmConfig, sink: Sink | None = None, *, cameras: bool = True) -> RealArm:
@@ -37,3 +38,5 @@ def open_arm(config: ArmConfig, sink: Sink | None = None, *, cameras: bool = Tru
         case LeRobotConfig():
             arm = make_arm(config.arm)
             return LeRobotRobot(config, arm if sink is None else DryArm(arm, sink))
+        case BoltArmConfig():
+            return BoltArm(config, sink)

@@ -32,6 +32,7 @@ from hildaft.judging import judged, queue_of
 from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.backbone import FrozenEncoders, content_hash
 from hildaft.models.selection import embed_commands, load_backbone, load_image_encoder
+from hildaft.robots.bolt_arm import BoltArmConfig
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.gym_env import GymRobot
@@ -51,6 +52,7 @@ from hildaft.seating import (
     bench_sight,
     environment_sight,
     open_device,
+    scene_guides,
     seat,
 )
 from hildaft.teleop.browser import BrowserOperator
@@ -224,6 +226,17 @@ def open_station(config: RunConfig) -> Station:
                 operator=lambda _: require_person(arm.name),
                 check=lambda: None,
                 close=watched.close,
+            )
+        case BoltArmConfig() as arm:
+            simulated = WatchedRobot(partial(open_arm, arm))
+            return Station(
+                robot=simulated,
+                sight=replace(environment_sight(arm), guides=scene_guides(simulated)),
+                operator=lambda given: SimulatedOperator(
+                    simulated.scene_state, simulated.action_scale, given
+                ),
+                check=simulated.look,
+                close=simulated.close,
             )
 
 

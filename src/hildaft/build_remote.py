@@ -31,10 +31,12 @@ from hildaft.console.station import Station
 from hildaft.data.episodes import EpisodeStore
 from hildaft.eval.remote_bench import RemoteBench
 from hildaft.judging import judged, queue_of
+from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.judged import JudgeConfig
 from hildaft.robots.safety import SafeRobot
+from hildaft.robots.serl_http import SerlConfig
 from hildaft.robots.watchdog import WatchedRobot
 from hildaft.runtime.interaction import Pacing
 from hildaft.runtime.learning import RemoteSession
@@ -205,7 +207,7 @@ class WorkerOptions:
     tasks: tuple[str, ...]
     max_weight_age_s: float
     arm: ArmConfig | None = None
-    """This worker's real arm; the bolt bench where none is given."""
+    """This worker's own arm; the bolt bench where none is given."""
     judge: JudgeConfig | None = None
     """Who says that a task is done; None for what the learner's config says."""
     seating: SeatOptions | None = None
@@ -255,6 +257,7 @@ def _run_robot(
     encoders = build_encoders(config)
     policy = build_policy(config, encoders)
     sight = None if arm is None else environment_sight(arm)
+    real = isinstance(arm, (SerlConfig, LeRobotConfig))
     make = partial(BoltRobot, options.robot) if arm is None else partial(open_arm, arm)
     with contextlib.ExitStack() as stack:
         device = None if seating is None else stack.enter_context(open_device(seating))
@@ -277,7 +280,7 @@ def _run_robot(
             companion,
             spool,
             tasks,
-            Pacing(CONTROL_HZ if config.real_time or seating is not None or arm else None),
+            Pacing(CONTROL_HZ if config.real_time or seating is not None or real else None),
             local_seed=lambda index: scene_seed(config.seed, "online", own, index),
             say=say,
             stop=stop,
@@ -299,7 +302,7 @@ def _run_robot(
 
 
 def _arm_of(options: WorkerOptions, config: RunConfig) -> ArmConfig | None:
-    """The real arm of this worker; None on the bolt bench. Raises HilDaftError where it cannot be driven here."""
+    """The arm of this worker's file; None on the bolt bench. Raises HilDaftError where it cannot be driven here."""
     arm, environment = options.arm, config.environment
     if isinstance(environment, GymConfig):
         msg = f"environment {environment.name}: workers run the bolt bench or a real arm; train it with `hildaft train`"
@@ -308,7 +311,8 @@ def _arm_of(options: WorkerOptions, config: RunConfig) -> ArmConfig | None:
         # An arm's bounds are never taken from the network.
         msg = f"the learner trains {environment.name}: name this robot's own file with --env"
         raise HilDaftError(msg)
-    if arm is not None and (options.seating is None or not options.seating.has_person):
+    alone = options.seating is None or not options.seating.has_person
+    if alone and isinstance(arm, (SerlConfig, LeRobotConfig)):
         require_person(arm.name)
     return arm
 

@@ -12,7 +12,7 @@ USAGE: Final = """\
 usage: hildaft COMMAND [...]
 
   demo               record, warm up, fine-tune and evaluate on the bolt bench; ends with a report;
-                     --preset smoke: all of it in two minutes, too short to learn much
+                     --preset smoke: all of it in about a minute, too short to learn much
   train [PRESET]     the same with every setting open; presets: hildaft, paper, demo, smoke,
                      and what ours is compared with: single-actor, bc, hg-dagger, hil-conrft, dsrl
   fleet [PRESET]     a learner and several robots of the bench on this machine, by the clock

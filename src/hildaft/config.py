@@ -31,14 +31,12 @@ from hildaft.eval.local_bench import EvaluationConfig
 from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.selection import EncoderConfig, check_backbone
+from hildaft.robots.bolt_arm import TASKS, BoltArmConfig
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.judged import JudgeConfig
 from hildaft.robots.serl_http import SerlConfig
 from hildaft.teleop.person import OperatorConfig
 from hildaft.types import HilDaftError
-
-TASKS: Final = ("upright", "pick", "assemble")
-"""The bolt bench's tasks, in the order of Fig. 2."""
 
 INSTRUCTIONS: Final = {
     "upright": "place the bolt upright",
@@ -50,13 +48,14 @@ INSTRUCTIONS: Final = {
 Config = TypeVar("Config")
 
 
-Environment: TypeAlias = GymConfig | SerlConfig | LeRobotConfig
+Environment: TypeAlias = GymConfig | ArmConfig
 """What can stand in the bolt bench's place; `kind` in its file says which."""
 
-_KINDS: Final[dict[str, type[GymConfig] | type[SerlConfig] | type[LeRobotConfig]]] = {
+_KINDS: Final[dict[str, type[Environment]]] = {
     "gymnasium": GymConfig,
     "serl": SerlConfig,
     "lerobot": LeRobotConfig,
+    "bolt_sim": BoltArmConfig,
 }
 
 
@@ -71,7 +70,7 @@ _OPAQUE: Final = tyro.constructors.PrimitiveConstructorSpec[Environment | None](
     metavar="FILE",
     instance_from_str=_never_from_words,
     is_instance=lambda value: (
-        value is None or isinstance(value, (GymConfig, SerlConfig, LeRobotConfig))
+        value is None or isinstance(value, (GymConfig, SerlConfig, LeRobotConfig, BoltArmConfig))
     ),
     str_from_instance=lambda value: ["none" if value is None else value.name],
 )
@@ -202,7 +201,7 @@ PRESETS: Final[dict[str, RunConfig]] = {
 }
 """`hildaft`: the default. `paper`: the literal reading. `single-actor` to `dsrl`: what they are compared with
 (docs/baselines.md). `demo`: a quarter of an hour on two cores.
-`smoke`: all of it in two minutes, too short to learn much. `tiny`: for tests."""
+`smoke`: all of it in about a minute, too short to learn much. `tiny`: for tests."""
 
 
 def write_config(config: RunConfig, path: Path) -> None:
@@ -247,7 +246,7 @@ def read_environment(path: Path) -> Environment:
     match config:
         case LeRobotConfig():
             return config.beside(path.parent)
-        case SerlConfig():
+        case SerlConfig() | BoltArmConfig():
             return config
         case GymConfig():
             tasks = {
@@ -268,7 +267,7 @@ def read_arm(path: Path) -> ArmConfig:
     """Reads the YAML file of a real arm; raises HilDaftError for one of anything else."""
     config = read_environment(path)
     if isinstance(config, GymConfig):
-        msg = f"config {path}: kind 'serl' or 'lerobot' is needed; examples/robots has one of each to copy"
+        msg = f"config {path}: kind 'serl', 'lerobot' or 'bolt_sim' is needed; examples/robots has one of each to copy"
         raise HilDaftError(msg)
     return config
 

@@ -15,6 +15,7 @@ from hildaft.console.serving import ServingConfig
 from hildaft.console.station import Mode, Station
 from hildaft.lerobot_bridge.config import TeleoperatorConfig
 from hildaft.lerobot_bridge.teleoperator import open_teleoperator
+from hildaft.robots.bolt_arm import SEEN_FROM
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.watchdog import SceneRobot
 from hildaft.teleop.browser import BrowserOperator, SeatConfig
@@ -24,12 +25,6 @@ from hildaft.teleop.phrases import parse_phrase
 from hildaft.teleop.spacemouse import SpaceMouse
 from hildaft.teleop.talk import OperatorFrame
 from hildaft.types import Operator, Robot
-
-OPERATOR_FRAMES: Final = {
-    "A": OperatorFrame(forward="+x", left="+y", up="+z"),
-    "B": OperatorFrame(forward="-x", left="-y", up="+z"),
-}
-"""Base axes that come nearest to forward, left and up as the head camera of each robot sees them."""
 
 _REACH_M: Final = 0.01
 
@@ -99,13 +94,20 @@ class Sight:
 
 def bench_sight(robot: SceneRobot) -> Sight:
     """The bolt bench, in this process or in one of its own."""
+    forward, left, up = SEEN_FROM[robot.name]
+    frame = OperatorFrame(forward=forward, left=left, up=up)
+    return Sight(frame=frame, instructions=INSTRUCTIONS, guides=scene_guides(robot))
+
+
+def scene_guides(robot: SceneRobot) -> Callable[[], Mapping[str, Guide]]:
+    """What says where the gripper of a simulated robot is in each image, and where its axes point there."""
     offsets = np.concatenate([np.zeros((1, 3)), _REACH_M * np.eye(3)])
 
     def guides() -> dict[str, Guide]:
         seen = robot.project(robot.scene_state().ee_position_m + offsets)
         return {name: guide_from(at[:, :2], at[:, 2], _REACH_M) for name, at in seen.items()}
 
-    return Sight(frame=OPERATOR_FRAMES[robot.name], instructions=INSTRUCTIONS, guides=guides)
+    return guides
 
 
 def environment_sight(config: Environment) -> Sight:

@@ -60,6 +60,11 @@ class ArmControl:
         """Measured TCP rotation."""
         return self._data.site_xmat[self._site].reshape(3, 3).copy()
 
+    @property
+    def commanded(self) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]:
+        """Commanded TCP position and rotation, in the workspace and on the leash."""
+        return self._position.copy(), self._rotation.copy()
+
     def solve(
         self,
         position_m: Float64[np.ndarray, "3"],
