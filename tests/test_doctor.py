@@ -1,8 +1,12 @@
 """The doctor says what is there, and what to do about what is not."""
 
+import os
 import socket
 from pathlib import Path
 
+import pytest
+
+from hildaft.commands.link import certs
 from hildaft.doctor import machine
 
 
@@ -33,3 +37,50 @@ def test_no_camera_that_may_not_be_read(monkeypatch, tmp_path):
     monkeypatch.setattr(machine.os, "access", lambda *_: False)
     monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/video0")]))
     assert machine.check_cameras().level == "fail"
+
+
+@pytest.fixture
+def plugged_in(tmp_path):
+    """A file tree as the kernel lays it out, with a SpaceMouse, a gamepad and two serial ports."""
+    hid = tmp_path / "sys/class/hidraw/hidraw3/device"
+    pad = tmp_path / "sys/class/input/js0/device"
+    for folder in (hid, pad, tmp_path / "dev/input"):
+        folder.mkdir(parents=True)
+    (hid / "uevent").write_text("HID_ID=0003:0000256F:0000C635\nHID_NAME=SpaceMouse Compact\n")
+    (pad / "name").write_text("Pad\n")
+    for node in ("hidraw3", "input/js0", "ttyACM0", "ttyUSB1"):
+        (tmp_path / "dev" / node).touch()
+    return tmp_path
+
+
+def test_devices_and_serial_ports_are_listed(plugged_in):
+    findings = machine.check_devices(plugged_in) + machine.check_serial(plugged_in)
+    assert [f.level for f in findings] == ["ok"] * 4
+    said = " ".join(f.line() for f in findings)
+    for word in ("SpaceMouse Compact", "Pad", "ttyACM0", "ttyUSB1"):
+        assert word in said
+
+
+def test_what_may_not_be_opened_fails_with_the_cure(plugged_in, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    findings = machine.check_devices(plugged_in) + machine.check_serial(plugged_in)
+    assert [f.level for f in findings] == ["fail"] * 4
+    cures = [f.cure for f in findings]
+    assert "--udev" in cures[0]
+    assert "input" in cures[1]
+    assert all("dialout" in cure for cure in cures[2:])
+
+
+def test_nothing_plugged_in_is_no_fault(tmp_path):
+    findings = machine.check_devices(tmp_path) + machine.check_serial(tmp_path)
+    assert [f.level for f in findings] == ["ok", "ok"]
+
+
+def test_a_folder_of_certificates_is_looked_at_where_there_is_one(tmp_path):
+    folder = tmp_path / "certs"
+    (nothing,) = machine.check_folder_of_certificates(folder)
+    assert (nothing.level, nothing.part) == ("ok", "certs")
+    assert certs(["learner", "--hosts", "127.0.0.1", "--out", str(folder)]) == 0
+    assert {f.level for f in machine.check_folder_of_certificates(folder)} == {"ok"}
+    (folder / "learner.key").unlink()
+    assert "warn" in {f.level for f in machine.check_folder_of_certificates(folder)}

@@ -66,7 +66,7 @@ def demo(words: Sequence[str]) -> int:
 
     @dataclass(frozen=True)
     class DemoArguments:
-        """Demonstrations, warm-up, online fine-tuning, evaluation, report; in two minutes with --preset smoke."""
+        """Demonstrations, warm-up, online fine-tuning, evaluation, report; in about a minute with --preset smoke."""
 
         config: Annotated[RunConfig, tyro.conf.arg(name="")]
         out: Path = Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")

@@ -1,4 +1,4 @@
-"""Python, torch, rendering, disk, clock, ports and cameras of this machine."""
+"""Python, torch, rendering, disk, clock, ports, cameras, devices and certificates of this machine."""
 
 import contextlib
 import ctypes.util
@@ -23,8 +23,13 @@ _SLOW_MB_S: Final = 20.0
 _SYNC_S: Final = 0.2
 
 
-def check_machine(folder: Path) -> list[Finding]:
-    """Everything that needs no device; `folder` is where runs are written."""
+def check_machine(folder: Path, certs: Path = Path("certs")) -> list[Finding]:
+    """Everything that can be told at a glance; nothing is opened or moved.
+
+    Args:
+        folder: where runs are written.
+        certs: certificates are looked at where this folder exists.
+    """
     return [
         check_python(),
         *check_torch(),
@@ -33,6 +38,9 @@ def check_machine(folder: Path) -> list[Finding]:
         check_clock(),
         *check_ports(),
         check_cameras(),
+        *check_devices(),
+        *check_serial(),
+        *check_folder_of_certificates(certs),
     ]
 
 
@@ -162,3 +170,54 @@ def check_cameras() -> Finding:
         cure = "usermod -aG video USER, then log in again"
         return Finding("fail", "camera", f"{', '.join(shut)}: not readable", cure)
     return Finding("ok", "camera", ", ".join(device.name for device in devices))
+
+
+def check_devices(root: Path = Path("/")) -> list[Finding]:
+    """What a person could hold in their hand, and whether this user may open it; `root` is replaceable in tests."""
+    from hildaft.doctor.teleop import find_nodes
+
+    nodes = find_nodes(root)
+    if not nodes:
+        text = "no SpaceMouse or gamepad; the console in the browser needs none"
+        return [Finding("ok", "device", text)]
+    found: list[Finding] = []
+    for node in nodes:
+        text = f"{node.name} at {node.path}"
+        if node.may_open:
+            found.append(Finding("ok", "device", text))
+            continue
+        mouse = node.kind == "spacemouse"
+        cure = (
+            "`hildaft doctor --udev` prints the rule"
+            if mouse
+            else "usermod -aG input USER, then log in again"
+        )
+        found.append(Finding("fail", "device", f"{text}: may not be opened by this user", cure))
+    return found
+
+
+def check_serial(root: Path = Path("/")) -> list[Finding]:
+    """Serial ports, by which arms with servo motors are driven, and whether this user may open them."""
+    ports = sorted(p for kind in ("ttyACM", "ttyUSB") for p in (root / "dev").glob(f"{kind}*"))
+    if not ports:
+        text = "none at /dev/ttyACM*, /dev/ttyUSB*; only arms with servo motors need one"
+        return [Finding("ok", "serial", text)]
+    found: list[Finding] = []
+    for port in ports:
+        if os.access(port, os.R_OK | os.W_OK):
+            found.append(Finding("ok", "serial", str(port)))
+        else:
+            cure = "usermod -aG dialout USER, then log in again"
+            text = f"{port}: may not be opened by this user"
+            found.append(Finding("fail", "serial", text, cure))
+    return found
+
+
+def check_folder_of_certificates(folder: Path) -> list[Finding]:
+    """The certificates of a folder, where there is one: only a link beyond this machine needs any."""
+    if not folder.exists():
+        text = f"no folder {folder} here; needed only where a link leaves this machine"
+        return [Finding("ok", "certs", text)]
+    from hildaft.doctor.link import check_certificates
+
+    return check_certificates(folder)
