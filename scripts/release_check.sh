@@ -22,6 +22,6 @@ assert (place.parent / "py.typed").is_file()
 print("hildaft", importlib.metadata.version("hildaft"), "from", place.parent)
 PYTHON
 "$work/clean/bin/hildaft" doctor
-"$work/clean/bin/hildaft" train tiny --tasks pick --out "$work/run"
+"$work/clean/bin/hildaft" demo --preset smoke --out "$work/run"
 test -s "$work/run/report/index.html"
 echo "release check passed"

@@ -31,7 +31,9 @@ class ActionScale:
     """What an action of 1 means, per control step."""
 
     translation_m: float = 0.015
+    """Along each axis."""
     rotation_rad: float = 0.15
+    """About each axis."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,10 +61,14 @@ def test_the_law_is_tried_and_the_views_are_drawn(tmp_path, capsys):
         ("missing", "no function 'missing' there"),
     ],
 )
-def test_a_law_that_cannot_demonstrate_is_said_before_anything_is_written(laws, law, words):
+def test_a_law_that_cannot_demonstrate_is_said_once_before_anything_is_written(
+    laws, law, words, capsys
+):
     with pytest.raises(HilDaftError, match=words) as error:
         report_environment(laws(law))
     assert "\n" not in str(error.value)
+    # The command prints the error: the report leaves that line to it.
+    assert str(error.value) not in capsys.readouterr().err
 
 
 def test_steps_that_do_not_fall_are_a_warning(laws, capsys):

@@ -43,10 +43,13 @@ def report_environment(config: GymConfig, frames: Path | None = None) -> None:
                 )
         finally:
             robot.close()
+    broken = _broken(findings)
     for finding in findings:
-        print(f"  {finding.level:<4}  {finding.text}", file=sys.stderr)
-    if _broken(findings):
-        raise HilDaftError(_broken(findings)[0].text)
+        # The first that breaks it is the error's own line.
+        if finding not in broken[:1]:
+            print(f"  {finding.level:<4}  {finding.text}", file=sys.stderr)
+    if broken:
+        raise HilDaftError(broken[0].text)
 
 
 def try_law(robot: GymRobot) -> list[Finding]:
