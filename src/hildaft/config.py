@@ -267,7 +267,10 @@ def read_arm(path: Path) -> ArmConfig:
     """Reads the YAML file of a real arm; raises HilDaftError for one of anything else."""
     config = read_environment(path)
     if isinstance(config, GymConfig):
-        msg = f"config {path}: kind 'serl', 'lerobot' or 'bolt_sim' is needed; examples/robots has one of each to copy"
+        msg = (
+            f"config {path}: kind 'serl', 'lerobot' or 'bolt_sim' is needed, and examples/robots has one of each"
+            " to copy; `hildaft check-env` looks at a Gymnasium environment"
+        )
         raise HilDaftError(msg)
     return config
 

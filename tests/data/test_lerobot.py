@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hildaft.commands.datasets import import_
 from hildaft.data.episode_builder import EpisodeBuilder, decode_jpeg
 from hildaft.data.episodes import EpisodeStore
 from hildaft.data.lerobot_format import read_episode_table, read_info, read_table
@@ -204,6 +205,18 @@ def test_an_export_as_video_opens_again_and_goes_on(store, tmp_path):
                 assert np.abs(off).max() < 8
     with pytest.raises(HilDaftError, match="begun with --video"):
         export_dataset(store, folder, LABELS)
+
+
+def test_an_import_that_finds_none_of_its_tasks_says_what_to_name(tmp_path, capsys):
+    store = EpisodeStore(tmp_path / "episodes")
+    store.append(make_episode(0, steps=4, task="reach"))
+    labels = replace(LABELS, instructions={"reach": "reach the ring"})
+    export_dataset(store, tmp_path / "dataset", labels)
+    with pytest.raises(
+        HilDaftError, match=r"none of its tasks is one of the bolt bench's; .*--env"
+    ):
+        import_([str(tmp_path / "dataset"), "--out", str(tmp_path / "back")])
+    assert "1 of other tasks left out" in capsys.readouterr().out
 
 
 def test_an_import_goes_on_where_it_was_killed_and_adds_nothing_twice(store, tmp_path):

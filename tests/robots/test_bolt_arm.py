@@ -91,6 +91,11 @@ def test_the_box_is_measured_by_jogging_and_dry_runs_send_nothing(monkeypatch, c
     assert "would send pose" in said
 
 
+def test_nobody_leads_it_by_hand():
+    with pytest.raises(HilDaftError, match="--jog"):
+        calibrate([str(FILE)])
+
+
 def test_a_dry_run_leaves_the_arm_where_it_is():
     lines = []
     robot = open_arm(read_arm(FILE), lines.append)

@@ -70,9 +70,11 @@ def test_the_box_is_what_lies_between_the_corners_less_the_margin(arm, monkeypat
 def test_jogging_goes_no_further_than_the_reach(arm, monkeypatch, capsys):
     _, file = arm
     monkeypatch.setattr("sys.stdin", io.StringIO("\n" + "+y 20\n" * 8 + "\nq\n"))
-    with pytest.raises(HilDaftError, match="5 mm to 2 m"):
+    with pytest.raises(HilDaftError, match=r"x: the corners are \d mm apart"):
         calibrate([str(file), "--jog", "--reach-m", "0.04"])
-    last = capsys.readouterr().out.strip().splitlines()[-1]
+    last, told = capsys.readouterr().out.strip().splitlines()[-2:]
+    assert "5 mm must be left" in told
+    assert told.endswith("go on, or Ctrl-C")
     assert abs(float(last.split(",")[1]) - 0.04) < 0.01
 
 
@@ -99,5 +101,17 @@ def test_a_move_is_short_and_along_one_axis(words):
 def test_one_corner_is_not_a_box():
     with pytest.raises(HilDaftError, match="two opposite ones"):
         Workspace.around(np.zeros((1, 3)), 0.01, 0.6)
-    with pytest.raises(HilDaftError, match="5 mm to 2 m"):
-        Workspace.around(np.zeros((2, 3)), 0.0, 0.6)
+    with pytest.raises(
+        HilDaftError, match="0 mm apart, of which the margins take 20; 5 mm must be left"
+    ):
+        Workspace.around(np.zeros((2, 3)), 0.01, 0.6)
+
+
+def test_a_box_too_flat_is_mended_by_a_further_corner(arm, monkeypatch, capsys):
+    _, file = arm
+    words = ["", *["-x 20"] * 3, *["+y 20"] * 3, "", "q", *["+z 20"] * 3, "", "q"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(words) + "\n"))
+    assert calibrate([str(file), "--jog"]) == 0
+    said = capsys.readouterr().out
+    assert "workspace z: the corners are" in said
+    assert "put this into" in said

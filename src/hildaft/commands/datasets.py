@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from hildaft.commands.parse import parse_words
+from hildaft.types import HilDaftError
 
 
 def export(words: Sequence[str]) -> int:
@@ -81,6 +82,10 @@ def import_(words: Sequence[str]) -> int:
         f" {result.skipped} of other tasks left out,"
         f" {100 * result.clipped:.1f} % of steps clipped to the action scale"
     )
+    if result.skipped and not result.episodes + result.present:
+        what = "the bolt bench's" if given.env is None else f"those of {given.env}"
+        msg = f"import {given.dataset}: none of its tasks is one of {what}; name its environment's file with --env"
+        raise HilDaftError(msg)
     return 0
 
 

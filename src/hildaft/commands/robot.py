@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,9 @@ import tyro
 from jaxtyping import Float64
 
 from hildaft.commands.parse import parse_words
+from hildaft.robots.bolt_arm import BoltArmConfig
 from hildaft.robots.real_arm import RealArm, reach_around
+from hildaft.robots.workspace import Workspace
 from hildaft.types import HilDaftError
 
 _LONGEST_MM: Final = 20.0
@@ -70,6 +73,12 @@ def calibrate(words: Sequence[str]) -> int:
             msg = f"calibrate {name}={getattr(given, name)}: 0 to {high} is allowed"
             raise HilDaftError(msg)
     config = read_arm(given.file)
+    if isinstance(config, BoltArmConfig) and not given.jog:
+        msg = f"calibrate {given.file}: nobody can lead a simulated arm by hand; move it by words with --jog"
+        raise HilDaftError(msg)
+    box_of = partial(
+        Workspace.around, margin_m=given.margin_m, max_turn_rad=config.workspace.max_turn_rad
+    )
     robot = open_arm(config, None if given.jog else print, cameras=False)
     try:
         robot.connect()
@@ -77,12 +86,9 @@ def calibrate(words: Sequence[str]) -> int:
             # The box that is to be measured cannot bound the way to its own corners.
             robot.widen(reach_around(robot.measure_position(), given.reach_m))
             robot.take_over()
-        corners = visit_corners(robot, sys.stdin.readline, jog=given.jog)
+        box = visit_corners(robot, sys.stdin.readline, box_of, jog=given.jog)
     finally:
         robot.close()
-    from hildaft.robots.workspace import Workspace
-
-    box = Workspace.around(corners, given.margin_m, config.workspace.max_turn_rad)
     print(
         f"put this into {given.file}:\nworkspace:\n  low_m: {list(box.low_m)}\n  high_m: {list(box.high_m)}"
     )
@@ -91,9 +97,17 @@ def calibrate(words: Sequence[str]) -> int:
 
 
 def visit_corners(
-    robot: RealArm, read_line: Callable[[], str], *, jog: bool
-) -> Float64[np.ndarray, "n 3"]:
-    """Positions (m) at which Enter was pressed; an end of input or "q" ends the visit."""
+    robot: RealArm,
+    read_line: Callable[[], str],
+    box_of: Callable[[Float64[np.ndarray, "n 3"]], Workspace],
+    *,
+    jog: bool,
+) -> Workspace:
+    """The box around the positions at which Enter was pressed; "q" ends the visit once they make one.
+
+    Raises:
+        HilDaftError: the input ends before that.
+    """
     how = "move by +x -x +y -y +z -z, with millimetres after it (5)" if jog else "lead the arm"
     print(f"{how}; at a corner press Enter; q and Enter when done (two opposite corners or more)")
     corners: list[np.ndarray] = []
@@ -101,7 +115,14 @@ def visit_corners(
         line = read_line()
         word = line.strip().lower()
         if not line or word == "q":
-            return np.array(corners).reshape(-1, 3)
+            try:
+                return box_of(np.array(corners).reshape(-1, 3))
+            except HilDaftError as error:
+                if not line:
+                    raise
+                # What was visited so far is not thrown away: a further corner may mend it.
+                print(f"{error}; go on, or Ctrl-C")
+                continue
         if word and not jog:
             print(f"{word!r}: Enter for a corner, or q; to move by words start with --jog")
             continue

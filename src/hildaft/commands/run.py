@@ -268,7 +268,7 @@ def check_env(words: Sequence[str]) -> int:
     given = parse_words(CheckEnvArguments, "check-env", words)
     config = read_environment(given.file)
     if not isinstance(config, GymConfig):
-        msg = f"check-env {given.file}: it is of a real arm; look at it with `hildaft check-robot {given.file}`"
+        msg = f"check-env {given.file}: it is of an arm; look at it with `hildaft check-robot {given.file}`"
         raise HilDaftError(msg)
     report_environment(config, given.frames)
     return 0
