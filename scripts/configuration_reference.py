@@ -55,8 +55,9 @@ def describe_type(node: ast.expr, documented: set[str]) -> str:
     if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Annotated":
         assert isinstance(node.slice, ast.Tuple)
         node = node.slice.elts[0]
-    kind = ast.unparse(node).replace("|", "\\|")
-    name = kind.removesuffix(" \\| None")
+    # A bar would end the cell, and not every renderer takes a backslash before it away inside code.
+    kind = ast.unparse(node).replace("|", "or")
+    name = kind.removesuffix(" or None")
     return f"[`{kind}`](#{name.lower()})" if name in documented else f"`{kind}`"
 
 
@@ -69,7 +70,7 @@ def describe_default(node: ast.expr | None, constants: dict[str, str]) -> str:
         node = node.body if isinstance(node, ast.Lambda) else node
         if isinstance(node, ast.Subscript):
             return f"{ast.unparse(node.value)}()"
-    return constants.get(ast.unparse(node), ast.unparse(node)).replace("|", "\\|")
+    return constants.get(ast.unparse(node), ast.unparse(node)).replace("|", "or")
 
 
 def describe(node: ast.ClassDef, documented: set[str], constants: dict[str, str]) -> list[str]:
