@@ -95,16 +95,32 @@ def robot_loop(ready: threading.Event, stop: threading.Event, shared: dict[str, 
         bolt.close()
 
 
-def press_keys(
-    page: Page, presses: int, rng: np.random.Generator
-) -> tuple[list[float], list[float]]:
+DRAWN = """() => [performance.now() / 1000, ...["head", "wrist"].map(
+  camera => +(document.getElementById(camera).dataset.drawn ?? 0))]"""
+
+
+def press_keys(page: Page, presses: int, rng: np.random.Generator) -> list[float]:
     for _ in range(presses):
         page.wait_for_timeout(int(rng.uniform(700, 900)))
         page.keyboard.down("w")
         page.wait_for_timeout(250)
         page.keyboard.up("w")
-    rates = page.inner_text("#rates").replace(",", "").split()
-    return page.evaluate("downs"), [float(word) for word in rates if "." in word]
+    return page.evaluate("downs")
+
+
+def hold(page: Page, seconds: float) -> dict[str, float]:
+    """Pictures per second of a robot that is held."""
+    page.keyboard.press("p")
+    page.wait_for_selector("body[data-control=hold]")
+    before = page.evaluate(DRAWN)
+    page.wait_for_timeout(1e3 * seconds)
+    return pictures_per_s(before, page.evaluate(DRAWN))
+
+
+def pictures_per_s(before: list[float], after: list[float]) -> dict[str, float]:
+    """Drawn on the page, counted over the whole time."""
+    spent_s, head, wrist = np.subtract(after, before).tolist()
+    return {"head": round(head / spent_s, 2), "wrist": round(wrist / spent_s, 2)}
 
 
 def latencies_ms(
@@ -154,7 +170,11 @@ def main() -> None:
             page.goto(address)
             page.wait_for_selector("body.seated")
             rng = np.random.default_rng(given.seed)
-            downs, rates = press_keys(page, given.presses, rng)
+            before, steps = page.evaluate(DRAWN), len(shared["steps"])
+            downs = press_keys(page, given.presses, rng)
+            after = page.evaluate(DRAWN)
+            steps = len(shared["steps"]) - steps
+            held = hold(page, 10.0)
             browser.close()
     finally:
         shared["station"].operator.mark("stop")
@@ -172,7 +192,9 @@ def main() -> None:
         "key_to_action_ms": percentiles(measured[:, 0]),
         "period_ms": round(1e3 / CONTROL_HZ, 1),
         "steps_without_the_key": int(measured[:, 1].sum()),
-        "pictures_per_s": {"head": rates[0], "wrist": rates[1]},
+        "steps_per_s": round(steps / (after[0] - before[0]), 2),
+        "pictures_per_s": pictures_per_s(before, after),
+        "pictures_per_s_held": held,
     }
     text = json.dumps(summary, indent=1)
     print(text)

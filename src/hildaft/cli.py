@@ -27,7 +27,7 @@ usage: hildaft COMMAND [...]
   eval RUN           evaluate a run's newest weights; --talk none|right|random|opposite
   draw-commands RUN  what the refinement actor does: the action under each command, on the camera images
   console [RUN]      drive the arm from the browser, alone or beside a run's policy
-  record             demonstrations from the browser, or by the simulated operator, each one reviewed
+  record             demonstrations, or corrections of a run's policy, each one reviewed
   report RUN...      write report/index.html; --results docs/results: one page of every study
   check-env FILE     try a Gymnasium environment out against its config; train on it with train --env FILE
   doctor             look at this machine; --teleop: devices in the hand; --backbone NAME: load and time it

@@ -1,7 +1,12 @@
 """Demonstrations: on disk before anybody judges them, judged on the page, and nothing lost in between."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +14,10 @@ from live import TOKEN, EndlessRobot, Live, ObedientPolicy
 
 from hildaft.console.charts import Charts
 from hildaft.console.feed import Feed, WatchedRobot
+from hildaft.console.recording import Recording
 from hildaft.console.serving import ServingConfig, serve
 from hildaft.console.sessions import (
     Demonstrator,
-    Recording,
     corrections,
     demonstrations,
     person,
@@ -25,7 +30,7 @@ from hildaft.runtime.interaction import Pacing
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.phrases import parse_phrase
 from hildaft.teleop.talk import OperatorFrame
-from hildaft.types import NULL_COMMAND, RefinementCommand, StepResult, Tweak
+from hildaft.types import NULL_COMMAND, HilDaftError, RefinementCommand, StepResult, Tweak
 
 
 class ShortRobot(EndlessRobot):
@@ -60,7 +65,7 @@ def forward(rest_every=3):
 
 def shown(folder, judge, *, wanted=3, tasks=("reach",), stop=None, robot=None):
     demonstrator = Demonstrator(begin=lambda task, seed: None, demonstrate=forward(), judge=judge)
-    recording = Recording(folder)
+    recording = Recording(folder, print)
     finished = record(
         demonstrations(robot or ShortRobot(), ObedientPolicy(), demonstrator, Pacing()),
         recording,
@@ -114,7 +119,7 @@ def test_a_crash_while_an_episode_moves_makes_no_second_copy(tmp_path):
     [(index, episode)] = recording.pending()
     # As if killed after the kept copy was written and before the pending one was removed.
     recording.kept.append(episode)
-    again = Recording(tmp_path)
+    again = Recording(tmp_path, print)
     assert again.pending() == []
     assert again.count("reach") == 1
     assert index == 0
@@ -142,7 +147,7 @@ def test_a_person_drives_looks_and_keeps_on_the_page(tmp_path, open_page):
     station = Station(
         "spot", "record", feed, operator, OperatorFrame(), parse_phrase, {"reach": "bring the spot"}
     )
-    recording = Recording(tmp_path)
+    recording = Recording(tmp_path, print)
 
     def run():
         record(
@@ -206,7 +211,7 @@ class Corrector:
 
 
 def corrected(folder, judge, *, wanted=2, stop=None, robot=None):
-    recording = Recording(folder)
+    recording = Recording(folder, print)
     recorder = corrections(
         robot or ShortRobot(), ObedientPolicy(), Corrector(), judge, Pacing(), None
     )
@@ -270,6 +275,84 @@ def test_a_stop_half_way_keeps_the_corrections_so_far(tmp_path):
     assert episode.is_intervention.sum() == 2
 
 
+class Dying(ShortRobot):
+    """The process is killed while the fifth step of the second episode is taken."""
+
+    episodes = 0
+
+    def reset(self, task, seed):
+        self.episodes += 1
+        return super().reset(task, seed)
+
+    def step(self, action):
+        if self.episodes == 2 and self.count == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+def killed_while(what, folder):
+    """Runs `what` of this module on a robot that takes the process with it."""
+    code = f"import test_recording as t; t.{what}(t.Path({str(folder)!r}), lambda e: True, robot=t.Dying())"
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_killed_in_mid_episode_every_correction_made_by_then_is_judged_next_time(tmp_path, capsys):
+    killed_while("corrected", tmp_path)
+    judged = []
+
+    def keep(episode):
+        judged.append(episode)
+        return True
+
+    finished, recording = corrected(tmp_path, keep)
+    assert finished
+    # The first was kept before; the second is the torn one, no scene comes twice and none is missing.
+    assert [episode.seed for episode in judged] == [201]
+    [torn] = judged
+    assert len(torn) == 4
+    assert torn.truncated.tolist() == [False] * 3 + [True]
+    left = RefinementCommand((0, 1, 0)).index
+    assert torn.refinement.tolist() == [13, 13, left, left]
+    assert [s.seed for s in recording.kept.summaries()] == [200, 201]
+    assert "interrupted after 4 steps; it waits for your verdict" in capsys.readouterr().out
+    assert not recording.journal.path.exists()
+
+
+def test_killed_in_mid_demonstration_the_half_is_set_aside_and_the_rest_stays(tmp_path, capsys):
+    killed_while("shown", tmp_path)
+    finished, recording = shown(tmp_path, lambda episode: True)
+    assert finished
+    assert [s.seed for s in recording.kept.summaries()] == [100, 102, 103]
+    [half] = EpisodeStore(tmp_path / "discarded").summaries()
+    assert (half.seed, half.success) == (101, False)
+    assert "half a demonstration is none" in capsys.readouterr().out
+
+
+def test_a_demonstration_killed_after_its_last_step_is_whole(tmp_path):
+    demonstrator = Demonstrator(
+        begin=lambda task, seed: None, demonstrate=forward(), judge=lambda episode: True
+    )
+    recorder = demonstrations(ShortRobot(), ObedientPolicy(), demonstrator, Pacing())
+    lost = Recording(tmp_path, print)
+    with lost.claimed():
+        recorder.make("reach", 100, lost.journal)
+    _, recording = shown(tmp_path, lambda episode: True, wanted=1)
+    [episode] = [episode for _, episode in recording.kept.iterate()]
+    assert (episode.seed, episode.success, len(episode)) == (100, True, 5)
+
+
+def test_two_recorders_do_not_share_a_folder(tmp_path):
+    with (
+        Recording(tmp_path, print).claimed(),
+        pytest.raises(HilDaftError, match="another recorder uses it"),
+    ):
+        shown(tmp_path, lambda episode: True)
+
+
 def test_a_person_corrects_a_policy_looks_and_keeps_on_the_page(tmp_path, open_page):
     robot, feed, stop, charts = EndlessRobot(), Feed(), threading.Event(), Charts()
     watched = WatchedRobot(robot, feed, guides=robot.guides, view=robot)
@@ -277,7 +360,7 @@ def test_a_person_corrects_a_policy_looks_and_keeps_on_the_page(tmp_path, open_p
     station = Station(
         "spot", "policy", feed, operator, OperatorFrame(), parse_phrase, {"reach": "bring the spot"}
     )
-    recording = Recording(tmp_path)
+    recording = Recording(tmp_path, print)
 
     def run():
         record(

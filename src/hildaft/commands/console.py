@@ -15,10 +15,10 @@ import tyro
 
 from hildaft.commands.parse import parse_words
 from hildaft.console.charts import Charts
+from hildaft.console.recording import Recording
 from hildaft.console.serving import serve
 from hildaft.console.sessions import (
     Recorder,
-    Recording,
     SeededPolicy,
     accompany,
     corrections,
@@ -257,7 +257,7 @@ def _record_into(
             recorder = _demonstrates(robot, encoders, station, helper, stop)
         else:
             recorder = _corrects(robot, acting, station, helper, stop)
-        recording = Recording(given.folder)
+        recording = Recording(given.folder, partial(print, file=sys.stderr, flush=True))
         kind = "demo" if acting is None else "correction"
 
         def seed_of(task: str, attempt: int) -> int:

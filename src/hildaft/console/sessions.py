@@ -1,19 +1,17 @@
 """What runs at a station without a training session: the person alone, a policy beside them, or recording."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Final, Protocol, final, runtime_checkable
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 
 from hildaft.console.charts import Charts
+from hildaft.console.recording import Recording
 from hildaft.console.station import Station
-from hildaft.data.episode_file import EpisodeSummary
-from hildaft.data.episodes import EpisodeStore
+from hildaft.data.episode_builder import Journal
 from hildaft.data.idle_steps import without_idle_steps
 from hildaft.runtime.interaction import (
     FrozenEncoders,
@@ -33,14 +31,9 @@ from hildaft.types import (
     Operator,
     OperatorKeys,
     Policy,
-    RefinementCommand,
     Robot,
     Source,
 )
-
-PENDING: Final = "pending"
-"""Folder of episodes nobody has judged yet."""
-DISCARDED: Final = "discarded"
 
 
 @runtime_checkable
@@ -127,94 +120,6 @@ def accompany(
         number += 1
 
 
-@final
-class Recording:
-    """Episodes of one folder: `episodes` are kept, `pending` wait for a verdict, `discarded` were refused.
-
-    An episode is on disk before anybody is asked about it, so a crash loses none; it moves by being written to its
-    new place before it leaves the old one, so a crash between the two is seen as what it is: a copy.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.kept: Final = EpisodeStore(folder / "episodes")
-        self._pending: Final = EpisodeStore(folder / PENDING)
-        self._discarded: Final = EpisodeStore(folder / DISCARDED)
-
-    def count(self, task: str, source: Source = "demo") -> int:
-        """Episodes of a task and kind kept so far."""
-        return sum(s.task == task and s.source == source for s in self.kept.summaries())
-
-    def seeds(self, task: str) -> set[int]:
-        """Scenes of a task that were shown already, whatever became of them."""
-        stores = (self.kept, self._pending, self._discarded)
-        return {s.seed for store in stores for s in store.summaries() if s.task == task}
-
-    def add(self, episode: Episode) -> int:
-        """Stores an episode to be judged; returns its number among the pending ones."""
-        return self._pending.append(episode)
-
-    def pending(self) -> list[tuple[int, Episode]]:
-        """Episodes that wait for a verdict; one that is kept already was caught between two folders and is dropped."""
-        done = {
-            (s.task, s.seed) for store in (self.kept, self._discarded) for s in store.summaries()
-        }
-        waiting: list[tuple[int, Episode]] = []
-        for index, episode in list(self._pending.iterate()):
-            if (episode.task, episode.seed) in done:
-                self._forget(index)
-            else:
-                waiting.append((index, episode))
-        return waiting
-
-    def settle(self, index: int, keep: bool | None) -> None:
-        """Moves a pending episode to where it belongs; without a verdict it stays for the next session."""
-        if keep is None:
-            return
-        episode = self._pending.read(index)
-        (self.kept if keep else self._discarded).append(episode)
-        self._forget(index)
-
-    def _forget(self, index: int) -> None:
-        for summary in self._pending.summaries():
-            if summary.index == index:
-                summary.path.unlink()
-
-    def summary(self, words: Callable[[RefinementCommand], str]) -> str:
-        """What the folder holds, one line per task and kind; `words` names the labels of the corrections."""
-        summaries = self.kept.summaries()
-        shown = sum(s.source == "demo" for s in summaries)
-        corrected = len(summaries) - shown
-        lines = [f"{self.kept.folder}: {shown} demonstrations, {corrected} episodes of a policy"]
-        for task in sorted({s.task for s in summaries}):
-            for source in ("demo", "online"):
-                own = [s for s in summaries if s.task == task and s.source == source]
-                if own:
-                    lines += self._line(own, words)
-        refused, waiting = len(self._discarded), len(self._pending)
-        return "\n".join([*lines, f"  discarded {refused}, waiting for review {waiting}"])
-
-    def _line(
-        self, own: list[EpisodeSummary], words: Callable[[RefinementCommand], str]
-    ) -> list[str]:
-        steps, by_hand = [s.steps for s in own], sum(s.interventions for s in own)
-        line = (
-            f"  {own[0].task:<10} {len(own):>3} kept, {sum(s.success for s in own)} successful,"
-            f" {sum(steps)} steps ({min(steps)} to {max(steps)})"
-        )
-        if own[0].source == "demo":
-            return [line]
-        said: Counter[str] = Counter()
-        for summary in own:
-            episode = self.kept.read(summary.index)
-            labels = episode.refinement[episode.is_intervention].tolist()
-            said.update(words(RefinementCommand.from_index(label)) for label in labels)
-        named = ", ".join(f"{name} {count}" for name, count in said.most_common())
-        return [
-            f"{line}, {by_hand} by hand ({by_hand / sum(steps):.0%})",
-            *([f"             labels: {named}"] if said else []),
-        ]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Demonstrator:
     """Who shows a task, and who judges what was recorded."""
@@ -257,8 +162,8 @@ class Recorder:
     """What makes episodes of one kind, and who judges them."""
 
     source: Source
-    make: Callable[[str, int], Episode]
-    """One episode of a task in the scene of a seed."""
+    make: Callable[[str, int, Journal], Episode]
+    """One episode of a task in the scene of a seed, its steps written down as they are taken."""
     judge: Callable[[Episode], bool | None]
     """True to keep an episode, False to discard it, None where nobody is there to say."""
 
@@ -268,7 +173,7 @@ def demonstrations(
 ) -> Recorder:
     """Somebody does the whole task; steps in which nothing was asked for are left out."""
 
-    def make(task: str, seed: int) -> Episode:
+    def make(task: str, seed: int, journal: Journal) -> Episode:
         episode = record_demonstration(
             robot,
             encoders,
@@ -278,6 +183,7 @@ def demonstrations(
             seed,
             pacing=pacing,
             keys=demonstrator.keys,
+            journal=journal,
         )
         return without_idle_steps(episode, robot.action_scale, label_tweaks)
 
@@ -297,9 +203,19 @@ def corrections(
     No step is left out: the policy's own, at rest or not, are what the critics learn from.
     """
 
-    def make(task: str, seed: int) -> Episode:
+    def make(task: str, seed: int, journal: Journal) -> Episode:
         policy.begin(seed)
-        return run_episode(robot, policy, operator, task, seed, "online", pacing=pacing, keys=keys)
+        return run_episode(
+            robot,
+            policy,
+            operator,
+            task,
+            seed,
+            "online",
+            pacing=pacing,
+            keys=keys,
+            journal=journal,
+        )
 
     return Recorder(source="online", make=make, judge=judge)
 
@@ -328,22 +244,35 @@ def record(
     Returns:
         Whether everything wanted is there.
     """
-    source = recorder.source
-    for index, episode in recording.pending():
-        recording.settle(index, recorder.judge(episode))
-    for task in tasks:
-        attempt = 0
-        while recording.count(task, source) < wanted and not stop.is_set():
-            seed = seed_of(task, attempt)
-            attempt += 1
-            if seed in recording.seeds(task):
-                continue
-            on_progress(task, recording.count(task, source), None)
-            episode = recorder.make(task, seed)
-            if stop.is_set() and source == "demo" and not episode.success:
-                # The stop key ended it half way: there is nothing to judge. Half a rollout is one all the same.
-                break
-            index = recording.add(episode)
-            on_progress(task, recording.count(task, source), episode)
+    with recording.claimed():
+        for index, episode in recording.pending():
             recording.settle(index, recorder.judge(episode))
-    return all(recording.count(task, source) >= wanted for task in tasks)
+        for task in tasks:
+            _record_task(recorder, recording, task, wanted, seed_of, stop, on_progress)
+    return all(recording.count(task, recorder.source) >= wanted for task in tasks)
+
+
+def _record_task(
+    recorder: Recorder,
+    recording: Recording,
+    task: str,
+    wanted: int,
+    seed_of: Callable[[str, int], int],
+    stop: threading.Event,
+    on_progress: Callable[[str, int, Episode | None], None],
+) -> None:
+    source, attempt = recorder.source, 0
+    while recording.count(task, source) < wanted and not stop.is_set():
+        seed = seed_of(task, attempt)
+        attempt += 1
+        if seed in recording.seeds(task):
+            continue
+        on_progress(task, recording.count(task, source), None)
+        episode = recorder.make(task, seed, recording.journal)
+        if stop.is_set() and source == "demo" and not episode.success:
+            # The stop key ended it half way: there is nothing to judge. Half a rollout is one all the same.
+            recording.journal.discard()
+            break
+        index = recording.add(episode)
+        on_progress(task, recording.count(task, source), episode)
+        recording.settle(index, recorder.judge(episode))

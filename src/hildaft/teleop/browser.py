@@ -19,7 +19,6 @@ from hildaft.teleop.device import DeviceOperator
 from hildaft.teleop.talk import WINDOW
 from hildaft.types import (
     ACTION_DIM,
-    CONTROL_HZ,
     NULL_COMMAND,
     Action,
     HilDaftError,
@@ -35,6 +34,8 @@ Control: TypeAlias = Literal["policy", "human", "helper", "hold"]
 _MOTION_DIM: Final = 6
 _DEVICE_LOOK_S: Final = 0.01
 """While the robot is held, a device is looked at so often."""
+_SHOW_S: Final = 1.0 / 15.0
+"""A held robot is shown so often: no step paces its pictures, and people may move around it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,16 +302,15 @@ class BrowserOperator:
             return held
 
     def idle(self) -> None:
-        """Shows a fresh picture and waits for the person, a control period at most."""
+        """Shows a fresh picture and waits for the person; the look is part of the time."""
+        end = self._clock() + _SHOW_S
         if self._look is not None:
             self._look()
-        end = self._clock() + 1.0 / CONTROL_HZ
         with self._changed:
             if self.device is None:
-                self._changed.wait(1.0 / CONTROL_HZ)
-                return
+                self._changed.wait(max(0.0, end - self._clock()))
             # A device reports to nobody: it has to be asked.
-            while self.device.look() != "human" and self._clock() < end:
+            while self.device and self.device.look() != "human" and self._clock() < end:
                 if self._changed.wait(_DEVICE_LOOK_S):
                     return
 

@@ -51,7 +51,8 @@ function greet({ version, robots, voice: missing }) {
   for (const robot of robots) {
     const label = document.createElement("label");
     const input = Object.assign(document.createElement("input"), { type: "radio", name: "robot", value: robot });
-    input.onchange = () => { hand.drop(); send({ type: "select", robot }); };
+    // The arrow keys are the hand's: the next one must not choose another robot.
+    input.onchange = () => { hand.drop(); input.blur(); send({ type: "select", robot }); };
     const text = document.createElement("span");
     text.innerHTML = `<i></i>robot ${escape(robot)} <em></em>`;
     label.append(input, text);

@@ -1,6 +1,8 @@
 // The cameras, and what is drawn on them: which key moves the gripper where, and the words as an arrow.
 
 const AMBER = "#ffb84d", TEAL = "#3fe0c5";
+// Long enough that one picture which comes late does not change the rate shown.
+const RATE_MS = 5000;
 const AXIS_NAMES = [["W", "forward"], ["A", "left"], ["R", "up"]];
 
 export class Pictures {
@@ -13,13 +15,19 @@ export class Pictures {
 
   // One JPEG of one camera; decoded off the main thread, drawn when ready.
   async take(camera, blob) {
-    const now = performance.now();
-    (this.times[camera] ??= []).push(now);
-    this.times[camera] = this.times[camera].filter(t => now - t < 3000);
     const bitmap = await createImageBitmap(blob);
     this.images[camera]?.close();
     this.images[camera] = bitmap;
     this.draw(camera);
+    this.count(camera, performance.now());
+  }
+
+  // The canvas bears how many pictures were drawn on it: a rate over any time can be told from outside.
+  count(camera, now) {
+    const canvas = this.canvases[camera];
+    if (canvas) canvas.dataset.drawn = 1 + +(canvas.dataset.drawn ?? 0);
+    (this.times[camera] ??= []).push(now);
+    this.times[camera] = this.times[camera].filter(t => now - t < RATE_MS);
   }
 
   rate(camera) {

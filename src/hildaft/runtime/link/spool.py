@@ -7,27 +7,20 @@ be delivered. `FOLDER/identity` names the spool: a new spool is a new worker, so
 """
 
 import fcntl
-import json
 import os
 import secrets
 import shutil
-import struct
 import threading
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, cast, final
+from typing import Final, final
 
-import dacite
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
-from safetensors.numpy import save as save_safetensors
 
-from hildaft.data.episode_builder import EpisodeBuilder, EpisodeHead
+from hildaft.data.episode_builder import EpisodeHead
 from hildaft.data.episode_file import Origin, parse_episode, serialise_episode
 from hildaft.data.episodes import sync_folder
+from hildaft.data.journal import JournalFile
 from hildaft.runtime.link.wire import require_worker_name
 from hildaft.teleop.talk import label_tweaks
 from hildaft.types import Episode, HilDaftError
@@ -37,8 +30,6 @@ BUDGET_BYTES: Final = 8 << 30
 KEEP_FREE_BYTES: Final = 256 << 20
 """Disk that must stay free for everybody else."""
 
-_MAGIC: Final = b"HDJ1"
-_FRAME: Final = struct.Struct("<4sII")
 _EPISODE, _ACKNOWLEDGED = ".safetensors", ".acknowledged"
 
 
@@ -68,7 +59,7 @@ class Spool:
         self.folder: Final = folder / run
         self._say, self._budget_bytes, self._keep_free_bytes = say, budget_bytes, keep_free_bytes
         self._lock = threading.RLock()
-        self._journal_sequence: int | None = None
+        self._journal = JournalFile(self.folder / "journal", label_tweaks, say)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._claim(folder)
@@ -127,14 +118,11 @@ class Spool:
         """Starts the journal of an episode; one that an error left there is finished first."""
         with self._lock:
             self.recover()
-            self._journal_sequence = self._last + 1
-            fields: dict[str, Any] = {"sequence": self._journal_sequence, **asdict(head)}
-            self._journal = (self.folder / "journal").open("wb", buffering=0)
-            self._record(json.dumps(fields).encode())
+            self._journal.begin(head, self._last + 1)
 
     def append(self, row: Mapping[str, np.ndarray]) -> None:
         """Adds one row to the journal: once this returns, killing the process does not lose it."""
-        self._record(save_safetensors({k: np.ascontiguousarray(v) for k, v in row.items()}))
+        self._journal.append(row)
 
     def commit(self, episode: Episode) -> int:
         """Makes a finished episode durable, gives it its number and clears the journal."""
@@ -159,10 +147,7 @@ class Spool:
     def discard(self) -> None:
         """Drops the episode under way, such as a demonstration that failed."""
         with self._lock:
-            if self._journal_sequence is not None:
-                self._journal.close()
-                self._journal_sequence = None
-            (self.folder / "journal").unlink(missing_ok=True)
+            self._journal.discard()
 
     def read(self, sequence: int) -> bytes | None:
         """The bytes of an episode that waits; a damaged one is set aside, said aloud, and None."""
@@ -198,10 +183,7 @@ class Spool:
     def recover(self) -> None:
         """Finishes the episode whose journal an earlier process, or an error, has left."""
         with self._lock:
-            journal = self.folder / "journal"
-            if not journal.exists():
-                return
-            episode = self._replay(journal)
+            episode = self._interrupted()
             if episode is None:
                 self.discard()
             else:
@@ -210,56 +192,15 @@ class Spool:
                     f"episode {sequence} was interrupted after {len(episode)} steps and is kept as truncated there"
                 )
 
-    def _replay(self, journal: Path) -> Episode | None:
-        data = journal.read_bytes()
-        records = list(_records(data))
-        whole = sum(_FRAME.size + len(record) for record in records)
-        if whole < len(data):
-            self._say(
-                f"journal {journal}: {len(data) - whole} damaged bytes at its end were cut off, "
-                f"{max(0, len(records) - 2)} whole steps kept"
-            )
-        if len(records) < 3:
+    def _interrupted(self) -> Episode | None:
+        left = self._journal.replay()
+        # One that was committed already was killed before its journal was cleared.
+        if left is None or left.sequence <= self._last:
             return None
-        try:
-            fields = cast(dict[str, Any], json.loads(records[0]))
-            if fields.pop("sequence") <= self._last:
-                return None
-            head = dacite.from_dict(EpisodeHead, fields, dacite.Config(strict=True))
-            builder = EpisodeBuilder(
-                task=head.task,
-                source=head.source,
-                robot=head.robot,
-                seed=head.seed,
-                policy_version=head.policy_version,
-                encoder_hash=head.encoder_hash,
-                action_scale=head.action_scale,
-            )
-            for record in records[1:]:
-                builder.restore(load_safetensors(record))
-            builder.truncate()
-            episode = builder.build(label_tweaks)
-        except (ValueError, KeyError, TypeError, SafetensorError, dacite.DaciteError) as error:
-            aside = self.folder / "damaged" / "journal"
-            aside.parent.mkdir(exist_ok=True)
-            shutil.copy(journal, aside)
-            self._say(f"journal {journal} cannot be understood ({error}); it is kept as {aside}")
-            return None
-        if episode.source == "demo" and not episode.success:
+        if left.episode.source == "demo" and not left.episode.success:
             self._say("an unfinished demonstration was dropped: only whole ones are demonstrations")
             return None
-        return episode
-
-    def _record(self, payload: bytes) -> None:
-        try:
-            frame = _FRAME.pack(_MAGIC, len(payload), zlib.crc32(payload))
-            # Unbuffered: a kill tears the record at most at its end, where the checksum shows it.
-            left = memoryview(frame + payload)
-            while left:
-                # A disk that is almost full takes a part, without an error.
-                left = left[self._journal.write(left) :]
-        except OSError as error:
-            raise self._unusable(error) from error
+        return left.episode
 
     def _set_aside(self, sequence: int, where: str, reason: str) -> None:
         with self._lock:
@@ -290,9 +231,7 @@ class Spool:
     def close(self) -> None:
         """Lets go of the folder; what waits stays."""
         with self._lock:
-            if self._journal_sequence is not None:
-                self._journal.close()
-                self._journal_sequence = None
+            self._journal.close()
             os.close(self._claimed)
 
     def _unusable(self, error: OSError) -> HilDaftError:
@@ -311,15 +250,3 @@ def _identity(path: Path) -> str:
     identity = path.read_text()
     require_worker_name(identity)
     return identity
-
-
-def _records(data: bytes) -> Iterator[bytes]:
-    """Whole records from the start on, up to the first that is torn or damaged."""
-    at = 0
-    while at + _FRAME.size <= len(data):
-        magic, length, crc = _FRAME.unpack_from(data, at)
-        payload = data[at + _FRAME.size : at + _FRAME.size + length]
-        if magic != _MAGIC or len(payload) != length or zlib.crc32(payload) != crc:
-            return
-        yield payload
-        at += _FRAME.size + length
