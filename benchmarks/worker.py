@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,8 @@ def main() -> None:
     try:
         observation = bolt.reset("pick", 0)
         encoded = encoders.encode(observation, "pick")
-        encode = cpu_ms(lambda: encoders.encode(observation, "pick"), 300)
+        # A new object each time: the encoders remember the observation they saw last.
+        encode = cpu_ms(lambda: encoders.encode(replace(observation), "pick"), 300)
         primary = cpu_ms(lambda: policy.act(encoded, NULL_COMMAND), 2000)
         refined = cpu_ms(lambda: policy.act(encoded, COMMAND), 2000)
         robot = SafeRobot(bolt)
