@@ -186,11 +186,14 @@ def _draw_grasp(rng: np.random.Generator, bolt: str, slot: Vector, spot: Vector)
     )
 
 
+def _draw_direction(rng: np.random.Generator) -> Vector:
+    direction = rng.normal(size=3)
+    return direction / np.linalg.norm(direction)
+
+
 def _draw_near(rng: np.random.Generator, low: float, high: float) -> Vector:
     """Any direction, log-uniform length."""
-    direction = rng.normal(size=3)
-    direction /= np.linalg.norm(direction)
-    return direction * math.exp(rng.uniform(math.log(low), math.log(high)))
+    return _draw_direction(rng) * math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 def _draw_hold(rng: np.random.Generator, situation: str) -> tuple[Matrix, float]:
@@ -299,8 +302,7 @@ def _draw_gripper_rotation(rng: np.random.Generator) -> Matrix:
 def _draw_offset(rng: np.random.Generator) -> Vector:
     """Log-uniform 2 to 150 mm in any direction, 60 % of them within 30 mm."""
     low, high = _NEAR_M if rng.random() < _NEAR_SHARE else _FAR_M
-    direction = rng.normal(size=3)
-    direction /= np.linalg.norm(direction)
+    direction = _draw_direction(rng)
     if rng.random() < 0.7:
         direction[2] = abs(direction[2])
     return direction * math.exp(rng.uniform(math.log(low), math.log(high)))
