@@ -2,7 +2,8 @@
 
 Demonstrations and corrections must be learnable from single frames, so nothing here remembers:
 the action is a function of the `SceneState` alone, smooth wherever the task allows, and every switch
-(close, open) has a threshold of 4 mm or more, twice what the cameras resolve near contact.
+(close, open) has a threshold of 4 mm or more, twice what the cameras resolve near contact. Heights over
+the table are seen worst (4 mm at the 80th percentile), so letting go has 6 to 8 mm.
 All geometry is in robot base axes, z up.
 """
 
@@ -23,7 +24,12 @@ UPRIGHT_GRIP_M: Final = 0.045
 """Where along the bolt's axis `upright` grips: 10 mm before the tail's end."""
 _PICK_AIM_M: Final = 0.0385
 """Where along the bolt's axis the jaws are sent so that they close, on the way down, 40 mm along it."""
-CARRY_LOW_M: Final = 0.0025
+_STANDING_M: Final = 0.008
+"""How far over the table an upright bolt may be let go: it drops on its head and stands."""
+_SEATED_M: Final = 0.006
+"""How far over the rail's floor a bolt may be let go in the slot."""
+CARRY_LOW_M: Final = -0.0005
+"""Height sought before the slot: the head brushes the table, midway between pressing on and meeting the lips."""
 _UP: Final = np.array([0.0, 0.0, 1.0])
 _HEAD_RADIUS_M: Final = 0.0115
 _GAIN: Final = 0.42
@@ -116,7 +122,7 @@ def _upright(state: SceneState) -> _Wish:
     gripped = state.bolt_held and state.jaw_closed
     # Slack once the jaws are open, so that a bolt just let go is not seized again.
     slack = 1.0 if gripped else 1.4
-    standing = lean < 0.12 * slack and float(state.bolt_position_m[2]) - floor < 0.004 * slack
+    standing = lean < 0.12 * slack and float(state.bolt_position_m[2]) - floor < _STANDING_M * slack
     if standing and off_m < 0.005 * slack:
         retreat = np.zeros(3) if state.bolt_held else -0.010 * state.ee_rotation[:, 2]
         return _Wish(retreat, np.zeros(3), close=False)
@@ -171,7 +177,7 @@ def _assemble(state: SceneState) -> _Wish:
         float(v) for v in slot.T @ (state.bolt_position_m - state.slot_position_m)
     )
     gripped = state.bolt_held and state.jaw_closed
-    seated = abs(across) < 0.006 and height < (0.0035 if gripped else 0.006)
+    seated = abs(across) < 0.006 and height < (_SEATED_M if gripped else 0.008)
     if seated and along > (0.026 if gripped else 0.018):
         # Released: straight up and away, so that no pad drags the bolt along.
         rise = 0.0 if state.bolt_held else 0.010
@@ -182,13 +188,13 @@ def _assemble(state: SceneState) -> _Wish:
     heading = _rotation_vector(_home_hand(state) @ state.ee_rotation.T)[2]
     turn = level + np.array([0.0, 0.0, heading])
     lean = math.acos(min(1.0, max(-1.0, float(state.bolt_rotation[2, 2]))))
-    if along > -0.008 and abs(across) < 0.004 and height < 0.010 and lean < 0.25:
+    if along > -0.008 and abs(across) < 0.004 and height < 0.012 and lean < 0.25:
         down = CARRY_LOW_M - 0.0035 * _ramp(along, 0.013, 0.028)
         move = slot @ np.array([-across, 0.040 - along, down - height])
         return _Wish(move, turn, close=True, speed=0.75 * _CALM)
     # Before the mouth: how far to go on grows with how well the bolt is in line, low and upright.
     aligned = 1.0 - _ramp(abs(across), 0.001, 0.0025)
-    aligned *= (1.0 - _ramp(height, 0.005, 0.008)) * (1.0 - _ramp(lean, 0.1, 0.25))
+    aligned *= (1.0 - _ramp(height, 0.006, 0.010)) * (1.0 - _ramp(lean, 0.1, 0.25))
     before = -0.034 - along
     away = float(np.hypot(across, before))
     clearance = (1.0 - aligned) * min(0.045, max(0.0, 0.8 * (away - 0.006)))
