@@ -31,18 +31,20 @@ def images(batch: int = 2) -> dict[str, torch.Tensor]:
     }
 
 
-def test_features_hold_decoder_output_and_named_points():
+def test_features_are_read_from_the_decoder_and_the_named_points():
     model = KeyPointEncoder().eval()
     with torch.inference_mode():
         features = model.encode(images())
         pixels = {n: camera_image(images(), n, side) for n, side in model.config.cameras}
         trunk, points = model.trunk(pixels)
-        decoded = model.decode(trunk)
-    count, width = model.config.named_points, model.config.decoded
+        named = model.named(points)
+        weight, bias = model.reading.weight, model.reading.bias
+        width = model.config.hidden
+        expected = model.decoder(trunk) @ weight[:, :width].T + named @ weight[:, width:].T + bias
+    count = model.config.named_points
     assert features.shape == (2, model.dim)
-    torch.testing.assert_close(features[:, :width], decoded)
-    expected = points["head"].position[:, :count].flatten(1)
-    torch.testing.assert_close(features[:, width : width + 2 * count], expected)
+    torch.testing.assert_close(named[:, : 2 * count], points["head"].position[:, :count].flatten(1))
+    torch.testing.assert_close(features, expected)
 
 
 @given(column=st.integers(0, 7), row=st.integers(0, 7))

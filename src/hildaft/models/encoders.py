@@ -41,15 +41,15 @@ class ImageEncoderConfig:
     points: int = 24
     """Key points per camera."""
     named_points: int = 6
-    """The first of them, which pretraining ties to landmarks and which join the features."""
+    """The first of them, tied to landmarks in pretraining, read once more beside the decoder's output."""
     coarse_channels: int = 12
     """Channels of the 8x8 map that goes to the decoder whole."""
     hidden: int = 256
     """Width of the decoder."""
     blocks: int = 3
     """Gated blocks of the decoder."""
-    decoded: int = 128
-    """Width of the decoder's output."""
+    read: int = 77
+    """Width of the features, the geometry in numbers: `pretraining.targets` names them."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.named_points <= self.points:
@@ -159,9 +159,10 @@ class GatedBlock(nn.Module):
 
 @final
 class KeyPointEncoder(nn.Module):
-    """The embedded `ImageEncoder`: two trunks and a decoder.
+    """The embedded `ImageEncoder`: two trunks, a decoder and what it reads.
 
-    Features are the decoder's output followed by (x, y, sharpness) of the named key points of each camera.
+    Features are the geometry as read: lengths at three scales, axes, the jaws. A policy learns faster and errs less
+    on what is read than on the decoder's own units or the key points (docs/backbone.md).
     """
 
     def __init__(self, config: ImageEncoderConfig | None = None) -> None:
@@ -176,8 +177,8 @@ class KeyPointEncoder(nn.Module):
         self.decoder = nn.Sequential(
             nn.Linear(cameras * self.trunk_dim, hidden),
             *(GatedBlock(hidden) for _ in range(self.config.blocks)),
-            nn.Linear(hidden, self.config.decoded),
         )
+        self.reading = nn.Linear(hidden + self.named_dim, self.config.read)
 
     @property
     def trunk_dim(self) -> int:
@@ -185,9 +186,14 @@ class KeyPointEncoder(nn.Module):
         return 3 * self.config.points + 64 * self.config.coarse_channels
 
     @property
+    def named_dim(self) -> int:
+        """Width of what `named` gives."""
+        return 3 * self.config.named_points * len(self.config.cameras)
+
+    @property
     def dim(self) -> int:
         """Width of the feature vector."""
-        return self.config.decoded + 3 * self.config.named_points * len(self.config.cameras)
+        return self.config.read
 
     @property
     def hash(self) -> str:
@@ -202,7 +208,7 @@ class KeyPointEncoder(nn.Module):
         """Features of a batch of observations (RGB, 0-255)."""
         pixels = {name: camera_image(images, name, side) for name, side in self.config.cameras}
         trunk, points = self.trunk(pixels)
-        return self.features(trunk, points)
+        return self.features(trunk, self.named(points))
 
     def trunk(
         self, pixels: Mapping[str, Float[Tensor, "b 3 s s"]]
@@ -215,15 +221,11 @@ class KeyPointEncoder(nn.Module):
             parts += [points[name].position.flatten(1), points[name].sharpness.flatten(1), coarse]
         return torch.cat(parts, 1), points
 
-    def decode(self, trunk: Float[Tensor, "b trunk"]) -> Float[Tensor, "b decoded"]:
-        """The decoder: from trunk vector to the first part of the features."""
-        return self.decoder(trunk)
-
     def features(
-        self, trunk: Float[Tensor, "b trunk"], points: Mapping[str, KeyPoints]
+        self, trunk: Float[Tensor, "b trunk"], named: Float[Tensor, "b n"]
     ) -> Float[Tensor, "b f"]:
-        """Decoder output and the named key points of each camera."""
-        return torch.cat([self.decode(trunk), self.named(points)], 1)
+        """The geometry, from the trunk vector and the named key points."""
+        return self.reading(torch.cat([self.decoder(trunk), named], 1))
 
     def named(self, points: Mapping[str, KeyPoints]) -> Float[Tensor, "b n"]:
         """(x, y) of the named key points, then their sharpness, camera after camera."""

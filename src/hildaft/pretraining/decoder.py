@@ -41,10 +41,10 @@ class DecoderConfig:
 
 
 def train_decoder(network: EncoderPretraining, batches: BatchSet, config: DecoderConfig) -> None:
-    """Trains decoder and linear reading in place, the trunk untouched."""
+    """Trains decoder and reading in place, the trunk untouched."""
     model = network.model
     trunk, named, geometry = trunk_outputs(network, batches)
-    parameters = [*model.decoder.parameters(), *network.read_geometry.parameters()]
+    parameters = [*model.decoder.parameters(), *model.reading.parameters()]
     optimiser = torch.optim.AdamW(
         parameters, lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -53,8 +53,8 @@ def train_decoder(network: EncoderPretraining, batches: BatchSet, config: Decode
         cosine = 0.5 * (1 + math.cos(math.pi * step / config.steps))
         optimiser.param_groups[0]["lr"] = config.learning_rate * (0.02 + 0.98 * cosine)
         rows = torch.from_numpy(rng.integers(0, len(trunk), config.batch))
-        features = torch.cat([model.decode(trunk[rows]), named[rows]], 1)
-        loss = F.smooth_l1_loss(network.read_geometry(features), geometry[rows], beta=0.1)
+        read = model.features(trunk[rows], named[rows])
+        loss = F.smooth_l1_loss(read, geometry[rows], beta=0.1)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -67,7 +67,7 @@ def trunk_outputs(
     model, chunk, total = network.model, 50, len(batches)
     # Filled in place: small results kept between the large arrays of every pass would fragment the heap.
     trunks = torch.empty(total, len(model.config.cameras) * model.trunk_dim)
-    named = torch.empty(total, model.dim - model.config.decoded)
+    named = torch.empty(total, model.named_dim)
     geometry = torch.empty(total, TARGET_DIM)
     rng = np.random.default_rng(0)
     with torch.no_grad():

@@ -80,17 +80,17 @@ class OctoPretraining(nn.Module):
 
 @final
 class EncoderPretraining(nn.Module):
-    """The image encoder with a linear reading of the geometry, and its named key points."""
+    """The image encoder: its reading of the geometry, and its named key points."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = KeyPointEncoder(ImageEncoderConfig(cameras=tuple(CAMERAS.items())))
-        self.read_geometry = nn.Linear(self.model.dim, TARGET_DIM)
+        config = ImageEncoderConfig(cameras=tuple(CAMERAS.items()), read=TARGET_DIM)
+        self.model = KeyPointEncoder(config)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Geometry and key-point losses."""
         trunk, seen = self.model.trunk(batch.pixels)
-        predicted = self.read_geometry(self.model.features(trunk, seen))
+        predicted = self.model.features(trunk, self.model.named(seen))
         points, cells = [], []
         count = self.model.config.named_points
         for index, camera in enumerate(CAMERAS):
@@ -104,8 +104,9 @@ class EncoderPretraining(nn.Module):
         }
 
     def geometry(self, batch: Batch) -> Float[Tensor, "b 77"]:
-        """The geometry as read from the features."""
-        return self.read_geometry(self.model.features(*self.model.trunk(batch.pixels)))
+        """The geometry as the encoder reads it."""
+        trunk, seen = self.model.trunk(batch.pixels)
+        return self.model.features(trunk, self.model.named(seen))
 
 
 def patch_losses(
