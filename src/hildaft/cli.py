@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -58,6 +59,9 @@ LAUNCH_ENVIRONMENT: Final = {
     "LP_NUM_THREADS": "0",
 }
 
+READER_GONE: Final = 141
+"""Exit code where whoever read our output ended first, as a shell gives it for SIGPIPE."""
+
 COMMANDS: Final = {
     "demo": "run:demo",
     "train": "run:train",
@@ -105,10 +109,27 @@ def main() -> None:
             os.execve(
                 sys.executable, [sys.executable, "-m", "hildaft.cli", *arguments], environment
             )
-        raise SystemExit(command(arguments[1:]))
+        code = command(arguments[1:])
+        sys.stdout.flush()
+        raise SystemExit(code)
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        raise SystemExit(READER_GONE) from None
     except HilDaftError as error:
         print(f"hildaft: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _reader_is_gone() -> bool:
+    """Whether it is our own output that nobody reads any more, as behind `| head`; then nothing further is said."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    gone = any(event & select.POLLERR for _, event in output.poll(0))
+    if gone:
+        # Python would flush once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:

@@ -71,6 +71,11 @@ def test_a_law_that_cannot_demonstrate_is_said_once_before_anything_is_written(
     assert str(error.value) not in capsys.readouterr().err
 
 
+def test_nobody_who_demonstrates_is_said_by_the_check(capsys):
+    report_environment(replace(CONFIG, operator=""))
+    assert "a person has to demonstrate and correct" in capsys.readouterr().err
+
+
 def test_steps_that_do_not_fall_are_a_warning(laws, capsys):
     report_environment(laws("backwards"))
     assert "remaining_steps does not fall in 3 of 3 episodes" in capsys.readouterr().err

@@ -1,9 +1,13 @@
 """A user's mistake is one line on stderr and exit code 2; nothing is overwritten."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
-from commands import hildaft
+from commands import COMMAND, hildaft
+
+from hildaft.cli import READER_GONE
 
 
 @pytest.mark.parametrize(
@@ -60,3 +64,15 @@ def test_missing_gl_is_named_before_anything_is_written(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "MUJOCO_GL" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["talk", "left"], ["doctor", "--udev"]])
+def test_a_reader_that_goes_ends_it_without_a_word(words: list[str]) -> None:
+    """`hildaft ... | head -0`."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as gone:
+        ended = subprocess.run(
+            [*COMMAND, *words], stdout=gone, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (READER_GONE, "")
