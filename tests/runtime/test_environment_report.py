@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from hildaft.config import read_environment
+from hildaft.robots.gym_config import GymConfig
 from hildaft.runtime.environment_report import report_environment
+from hildaft.teleop.law import load_law
 from hildaft.types import HilDaftError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gymnasium"
@@ -40,6 +42,13 @@ def laws(tmp_path):
     path = tmp_path / "laws.py"
     path.write_text(LAWS)
     return lambda name: replace(CONFIG, operator=f"{path}:{name}")
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLE.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_examples_can_be_read_and_bring_their_law(file):
+    environment = read_environment(file)
+    assert isinstance(environment, GymConfig)
+    assert callable(load_law(environment.operator))
 
 
 def test_the_law_is_tried_and_the_views_are_drawn(tmp_path, capsys):
