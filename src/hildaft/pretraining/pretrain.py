@@ -46,7 +46,7 @@ class PretrainConfig:
     """Second stage of octo-tiny: one more block, at the readout token."""
     smol: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=5_500))
     """Training of smol-tiny."""
-    encoder: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=16_000))
+    encoder: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=30_000))
     """Training of the image encoder."""
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     """Second stage of the image encoder: its decoder alone, on what its trunk gives."""
