@@ -59,6 +59,14 @@ LAUNCH_ENVIRONMENT: Final = {
     "LP_NUM_THREADS": "0",
 }
 
+EXTRAS: Final = {
+    **dict.fromkeys(("torch", "tensorboardX", "matplotlib", "scipy", "markdown_it"), "learn"),
+    **dict.fromkeys(("msgpack", "cryptography"), "learn"),
+    **dict.fromkeys(("mujoco", "gymnasium"), "sim"),
+    **dict.fromkeys(("starlette", "uvicorn", "websockets"), "console"),
+}
+"""Extra that brings a module which the base does not: beside a robot neither networks nor a simulator are needed."""
+
 READER_GONE: Final = 141
 """Exit code where whoever read our output ended first, as a shell gives it for SIGPIPE."""
 
@@ -116,6 +124,13 @@ def main() -> None:
         if not _reader_is_gone():
             raise
         raise SystemExit(READER_GONE) from None
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
+        told = f"{arguments[0]}: needs {module}, which is not installed here"
+        print(f"hildaft: {told}; pip install 'hildaft[{EXTRAS[module]}]'", file=sys.stderr)
+        raise SystemExit(2) from error
     except HilDaftError as error:
         print(f"hildaft: {error}", file=sys.stderr)
         raise SystemExit(2) from error
@@ -134,7 +149,7 @@ def _reader_is_gone() -> bool:
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
     if name not in COMMANDS:
-        from hildaft.config import require_name
+        from hildaft.config_files import require_name
 
         require_name("command", name, tuple(COMMANDS))
     # Found by name, so that a command loads nothing but what it needs.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hildaft.config import read_environment
+from hildaft.config_files import read_environment
 from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymAction, GymCamera, GymSuccess, GymTask
 from hildaft.robots.gym_env import GymRobot

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hildaft.config import read_environment
+from hildaft.config_files import read_environment
 from hildaft.robots.gym_config import GymConfig
 from hildaft.runtime.environment_report import report_environment
 from hildaft.teleop.law import load_law

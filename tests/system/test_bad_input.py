@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,42 @@ def test_a_reader_that_goes_ends_it_without_a_word(words: list[str]) -> None:
             [*COMMAND, *words], stdout=gone, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (ended.returncode, ended.stderr) == (READER_GONE, "")
+
+
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "gymnasium"):
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Absent())
+from hildaft.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["train", "tiny"], 2, "train: needs torch, which is not installed here; pip install 'hil"),
+        (["trian"], 2, "did you mean 'train'"),
+        (["check-robot", "examples/robots/nothing.yaml"], 2, "there is no such file"),
+        (["check-robot", "examples/robots/franka_serl.yaml"], 2, "Connection refused"),
+        (["check-env", "examples/gymnasium/dot_reach.yaml"], 2, "pip install 'hildaft[sim]'"),
+        (["talk", "left"], 0, ""),
+    ],
+)
+def test_where_only_the_base_is_installed(words: list[str], code: int, expected: str) -> None:
+    """As on a robot's own computer: arms and words work, the rest names the extra it needs."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "HILDAFT_LAUNCHED": "1"},
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (code, int(code > 0)), ended.stderr
+    assert expected in ended.stderr
