@@ -194,7 +194,7 @@ def test_images_arrive_upright_square_and_whole():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("", "is needed"),
+        ("", "nobody demonstrates and corrects"),
         ("nowhere.py:f", "FileNotFound"),
         ("odd_gym:nope", "found OddReach"),
         ("no_such_mod:f", "no_such_mod"),
