@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 
 from hildaft.arms import open_arm
-from hildaft.config import read_arm
+from hildaft.config_files import read_arm
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.serl_http import SerlConfig
 from hildaft.robots.watchdog import WatchedRobot

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,48 @@ def test_a_taken_port_is_a_warning(monkeypatch):
         (finding,) = machine.check_ports()
     assert finding.level == "warn"
     assert "answers" in finding.text
+
+
+def test_a_frame_is_drawn():
+    found = machine.check_rendering()
+    assert found.level == "ok"
+    assert "128 px in" in found.text
+
+
+def test_what_cannot_draw_fails_with_the_cure(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    found = machine.check_rendering()
+    assert found.level == "fail"
+    assert "libegl1" in found.cure
+
+
+def test_a_gpu_that_torch_does_not_see_is_a_warning(monkeypatch, tmp_path):
+    def ask(*_, **__):
+        return subprocess.CompletedProcess([], 0, stdout="\n", stderr="")
+
+    monkeypatch.setattr(machine.subprocess, "run", ask)
+    assert not machine._has_nvidia_gpu(tmp_path)
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidia0").touch()
+    assert machine._has_nvidia_gpu(tmp_path)
+    for there, level in ((True, "warn"), (False, "ok")):
+        monkeypatch.setattr(machine, "_has_nvidia_gpu", lambda there=there: there)
+        (gpu,) = [f for f in machine.check_torch() if f.part == "GPU"]
+        assert gpu.level == level
+        assert gpu.cure or level == "ok"
+
+
+def test_a_newer_python_than_was_tried_is_a_warning(monkeypatch):
+    assert machine.check_python().level == "ok"
+    monkeypatch.setattr(machine.sys, "version_info", (3, 99, 0))
+    assert machine.check_python().level == "warn"
+
+
+def test_a_camera_without_its_library_is_a_warning(monkeypatch):
+    monkeypatch.setattr(machine.os, "access", lambda *_: True)
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/video0")]))
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda _: None)
+    assert machine.check_cameras().level == "warn"
 
 
 def test_a_folder_that_is_yet_to_be_made_is_judged_by_its_parent(tmp_path):

@@ -17,11 +17,7 @@ from hildaft.algo.training import Learner
 from hildaft.arms import open_arm
 from hildaft.baselines.dsrl import Dsrl
 from hildaft.baselines.noise_actor import NoiseActor, SteeredActors
-from hildaft.config import (
-    RunConfig,
-    read_config,
-    write_config,
-)
+from hildaft.config import RunConfig, read_config, write_config
 from hildaft.console.charts import Charts, ConsoleView
 from hildaft.console.serving import serve
 from hildaft.console.station import Station as Seat

@@ -24,7 +24,8 @@ from hildaft.build import (
     require_person,
     resolve_config,
 )
-from hildaft.config import RunConfig, config_text, read_config, require_name
+from hildaft.config import RunConfig, config_text, read_config
+from hildaft.config_files import require_name
 from hildaft.console.charts import Charts
 from hildaft.console.serving import serve
 from hildaft.console.station import Station

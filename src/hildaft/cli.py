@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -58,6 +59,17 @@ LAUNCH_ENVIRONMENT: Final = {
     "LP_NUM_THREADS": "0",
 }
 
+EXTRAS: Final = {
+    **dict.fromkeys(("torch", "tensorboardX", "matplotlib", "scipy", "markdown_it"), "learn"),
+    **dict.fromkeys(("msgpack", "cryptography"), "learn"),
+    **dict.fromkeys(("mujoco", "gymnasium"), "sim"),
+    **dict.fromkeys(("starlette", "uvicorn", "websockets"), "console"),
+}
+"""Extra that brings a module which the base does not: beside a robot neither networks nor a simulator are needed."""
+
+READER_GONE: Final = 141
+"""Exit code where whoever read our output ended first, as a shell gives it for SIGPIPE."""
+
 COMMANDS: Final = {
     "demo": "run:demo",
     "train": "run:train",
@@ -105,15 +117,39 @@ def main() -> None:
             os.execve(
                 sys.executable, [sys.executable, "-m", "hildaft.cli", *arguments], environment
             )
-        raise SystemExit(command(arguments[1:]))
+        code = command(arguments[1:])
+        sys.stdout.flush()
+        raise SystemExit(code)
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        raise SystemExit(READER_GONE) from None
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
+        told = f"{arguments[0]}: needs {module}, which is not installed here"
+        print(f"hildaft: {told}; pip install 'hildaft[{EXTRAS[module]}]'", file=sys.stderr)
+        raise SystemExit(2) from error
     except HilDaftError as error:
         print(f"hildaft: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
+def _reader_is_gone() -> bool:
+    """Whether it is our own output that nobody reads any more, as behind `| head`; then nothing further is said."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    gone = any(event & select.POLLERR for _, event in output.poll(0))
+    if gone:
+        # Python would flush once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
 def _command(name: str) -> Callable[[Sequence[str]], int]:
     if name not in COMMANDS:
-        from hildaft.config import require_name
+        from hildaft.config_files import require_name
 
         require_name("command", name, tuple(COMMANDS))
     # Found by name, so that a command loads nothing but what it needs.

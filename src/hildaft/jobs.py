@@ -21,14 +21,8 @@ from hildaft.build import (
     open_station,
     trained_on,
 )
-from hildaft.config import (
-    TASKS,
-    RunConfig,
-    read_config,
-    read_yaml,
-    require_name,
-    with_environment,
-)
+from hildaft.config import TASKS, RunConfig, read_config, with_environment
+from hildaft.config_files import read_yaml, require_name
 from hildaft.data.episodes import EpisodeStore
 from hildaft.data.lerobot_export import ExportResult, Labels, export_dataset
 from hildaft.data.replay import States

@@ -9,7 +9,8 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from hildaft.config import INSTRUCTIONS, Environment, read_yaml
+from hildaft.config import INSTRUCTIONS
+from hildaft.config_files import Environment, read_yaml
 from hildaft.console.feed import Feed, Guide, Looks, WatchedRobot, guide_from
 from hildaft.console.serving import ServingConfig
 from hildaft.console.station import Mode, Station

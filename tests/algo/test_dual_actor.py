@@ -7,56 +7,16 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from hildaft.algo import losses
-from hildaft.algo.dual_actor import HILDAFT, PAPER, Dims, DualActor, DualActorConfig, acting_weights
-from hildaft.data.replay import Batch, States, TalkTweakBatch
+from hildaft.algo.dual_actor import HILDAFT, PAPER, DualActor, DualActorConfig, acting_weights
+from hildaft.data.replay import States, TalkTweakBatch
 from hildaft.models import critic
-from hildaft.models.consistency import ConsistencyConfig
 from hildaft.models.critic import CriticConfig
-from hildaft.models.refinement import RefinementConfig
 from hildaft.types import HilDaftError
-
-TASKS = ("upright", "pick", "assemble")
-DIMS = Dims(h=5, features=6, proprio=2)
-N, B = 3, 8
-
-
-def tiny(config: DualActorConfig) -> DualActorConfig:
-    return replace(
-        config,
-        primary=ConsistencyConfig(hidden=8),
-        critic=CriticConfig(
-            feature_projection=8, proprio_projection=4, action_projection=8, hidden=8
-        ),
-        refinement=RefinementConfig(projection=4, hidden=8),
-        metrics_every=1,
-    )
+from small_networks import DIMS, TABLE, TASKS, B, N, make_batch, shrink
 
 
 def build(config: DualActorConfig = HILDAFT, seed: int = 0) -> DualActor:
-    table = torch.randn(27, 4, generator=torch.Generator().manual_seed(9))
-    return DualActor(tiny(config), TASKS, DIMS, table, seed)
-
-
-def batch(seed: int = 1) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*width: int) -> Tensor:
-        return torch.randn(N, B, *width, generator=generator)
-
-    return Batch(
-        tasks=range(N),
-        h=normal(5),
-        features=normal(6),
-        proprio=normal(2),
-        action=normal(7).clamp(-1.0, 1.0),
-        reward=(normal() > 1.0).float(),
-        not_terminal=(normal() > -1.0).float(),
-        mc_return=torch.rand(N, B, generator=generator),
-        next_h=normal(5),
-        next_features=normal(6),
-        next_proprio=normal(2),
-        from_demos=(torch.arange(B) < B // 2).expand(N, B),
-    )
+    return DualActor(shrink(config), TASKS, DIMS, TABLE, seed)
 
 
 def talk_tweak(tasks: tuple[int, ...] = (0, 1, 2), seed: int = 2) -> TalkTweakBatch:
@@ -96,18 +56,18 @@ class TestEachUpdateChangesItsOwnParameters:
     def test_critics(self, config: DualActorConfig, phase: str) -> None:
         actor = build(config)
         before = actor.state()
-        actor.update_critics(batch(), phase)
+        actor.update_critics(make_batch(), phase)
         assert changed(actor, before) == CRITICS
 
     def test_primary(self, config: DualActorConfig, phase: str) -> None:
         actor = build(config)
         before = actor.state()
-        actor.update_primary(batch(), phase)
+        actor.update_primary(make_batch(), phase)
         assert changed(actor, before) == {"actors.primary", "acting", "optimisers.primary"}
 
     def test_refinement(self, config: DualActorConfig, phase: str) -> None:
         actor = build(config)
-        actor.update_critics(batch(), phase)
+        actor.update_critics(make_batch(), phase)
         before = actor.state()
         actor.update_refinement(talk_tweak())
         assert changed(actor, before) == {"actors.refinement", "optimisers.refinement"}
@@ -116,8 +76,8 @@ class TestEachUpdateChangesItsOwnParameters:
 def test_every_parameter_of_the_updated_part_moves() -> None:
     actor = build()
     for update in (
-        lambda: actor.update_critics(batch(), "online"),
-        lambda: actor.update_primary(batch(), "online"),
+        lambda: actor.update_critics(make_batch(), "online"),
+        lambda: actor.update_primary(make_batch(), "online"),
         lambda: actor.update_refinement(talk_tweak()),
     ):
         before = actor.state()
@@ -139,7 +99,7 @@ def test_joint_training_reaches_the_primary_actor_only_when_switched_on() -> Non
     for weight in (0.0, 0.25):
         actor = build(replace(HILDAFT, joint_weight=weight))
         before = actor.state()
-        actor.update_primary(batch(), "online", talk_tweak())
+        actor.update_primary(make_batch(), "online", talk_tweak())
         assert changed(actor, before) == {"actors.primary", "acting", "optimisers.primary"}
         results.append(actor.weights()["primary.state_in.weight"])
     assert not torch.equal(results[0], results[1])
@@ -169,7 +129,7 @@ def replace_rows(
 
 
 def test_warmup_gradients_equal_those_of_all_tasks_at_once() -> None:
-    actor, rows = build(), batch()
+    actor, rows = build(), make_batch()
     ensembles = actor.ensembles
     features = ensembles.features(rows.h, rows.features)
     target = torch.rand(N, B, generator=torch.Generator().manual_seed(3))
@@ -195,7 +155,7 @@ def test_warmup_gradients_equal_those_of_all_tasks_at_once() -> None:
 def test_targets_follow_slowly() -> None:
     actor = build()
     before = actor.state()
-    actor.update_critics(batch(), "online")
+    actor.update_critics(make_batch(), "online")
     after = actor.state()
     for name in CRITIC_NAMES:
         expected = before[f"targets.{name}"].lerp(after[f"critics.{name}"], 0.005)
@@ -210,7 +170,7 @@ def test_cloning_sees_the_rollouts_it_is_told_to(
     bc_data: Literal["demos", "successes", "all"], sees_failures: bool, sees_successes: bool
 ) -> None:
     def bc_loss(mc_return: float, action: float) -> float:
-        rows = batch()
+        rows = make_batch()
         rows.action[:, B // 2 :] = action
         rows.mc_return[:, B // 2 :] = mc_return
         config = replace(HILDAFT, bc_data=bc_data)
@@ -223,12 +183,12 @@ def test_cloning_sees_the_rollouts_it_is_told_to(
 def test_karras_form_of_cloning_trains() -> None:
     actor = build(replace(HILDAFT, bc_form="karras"))
     before = actor.state()
-    assert actor.update_primary(batch(), "warmup")["actor/bc_loss"] > 0.0
+    assert actor.update_primary(make_batch(), "warmup")["actor/bc_loss"] > 0.0
     assert "actors.primary" in changed(actor, before)
 
 
 def test_critics_read_h_only_when_switched_on() -> None:
-    rows = batch()
+    rows = make_batch()
     other = replace(rows, h=rows.h + 1.0)
     for config, differs in ((HILDAFT, False), (replace(HILDAFT, critic_reads_h=True), True)):
         actor = build(config)
@@ -248,8 +208,8 @@ def test_silent_refinement_actor_costs_no_regulariser() -> None:
 def test_continuing_from_a_state_is_bit_exact() -> None:
     def train(actor: DualActor, steps: range) -> None:
         for step in steps:
-            actor.update_critics(batch(step), "warmup" if step % 2 else "online")
-            actor.update_primary(batch(step), "online")
+            actor.update_critics(make_batch(seed=step), "warmup" if step % 2 else "online")
+            actor.update_primary(make_batch(seed=step), "online")
             actor.update_refinement(talk_tweak(seed=step))
 
     whole = build()
@@ -266,7 +226,7 @@ def test_continuing_from_a_state_is_bit_exact() -> None:
 def test_a_state_of_another_configuration_changes_nothing() -> None:
     actor = build()
     before = actor.state()
-    wider = replace(tiny(HILDAFT), critic=CriticConfig(hidden=9))
+    wider = replace(shrink(HILDAFT), critic=CriticConfig(hidden=9))
     other = DualActor(wider, TASKS, DIMS, torch.zeros(27, 4), 3)
     with pytest.raises(HilDaftError, match="has shape"):
         actor.load_state(other.state())
@@ -309,15 +269,15 @@ def test_published_weights_are_actors_and_normalisation() -> None:
 
 
 def test_metrics_come_every_kth_update() -> None:
-    actor = DualActor(replace(tiny(HILDAFT), metrics_every=3), TASKS, DIMS, torch.zeros(27, 4), 0)
-    reported = [bool(actor.update_primary(batch(), "online")) for _ in range(7)]
+    actor = DualActor(replace(shrink(HILDAFT), metrics_every=3), TASKS, DIMS, torch.zeros(27, 4), 0)
+    reported = [bool(actor.update_primary(make_batch(), "online")) for _ in range(7)]
     assert reported == [True, False, False, True, False, False, True]
 
 
 def test_metrics_have_the_names_the_reports_use() -> None:
     actor = build()
-    names = set(actor.update_critics(batch(), "warmup"))
-    names |= set(actor.update_primary(batch(), "online"))
+    names = set(actor.update_critics(make_batch(), "warmup"))
+    names |= set(actor.update_primary(make_batch(), "online"))
     names |= set(actor.update_refinement(talk_tweak()))
     for task in TASKS:
         assert {f"critic/{task}/{n}" for n in ("bellman_loss", "calql_loss", "q_mean")} <= names
@@ -327,7 +287,7 @@ def test_metrics_have_the_names_the_reports_use() -> None:
 
 
 def test_diagnostics_do_not_disturb_training() -> None:
-    rows = batch()
+    rows = make_batch()
     states = States(rows.h[0], rows.features[0], rows.proprio[0])
     measured, plain = build(), build()
     found = measured.diagnostics(states)
@@ -377,7 +337,7 @@ def test_values_out_of_range_are_named(field: str, value: float) -> None:
 def test_checkpoint_holds_what_is_published() -> None:
     actor = build()
     for _ in range(3):
-        actor.update_primary(batch(), "warmup")
+        actor.update_primary(make_batch(), "warmup")
     published, live = actor.weights(), actor.actors.weights()
     from_state = acting_weights(actor.state())
     assert from_state.keys() == published.keys()
@@ -388,7 +348,7 @@ def test_checkpoint_holds_what_is_published() -> None:
 def test_acting_weights_are_the_running_average() -> None:
     actor = build(replace(HILDAFT, primary_average=0.75))
     start = actor.weights()["primary.state_in.weight"]
-    actor.update_primary(batch(), "warmup")
+    actor.update_primary(make_batch(), "warmup")
     live = actor.actors.weights()["primary.state_in.weight"]
     torch.testing.assert_close(
         actor.weights()["primary.state_in.weight"], 0.75 * start + 0.25 * live

@@ -17,58 +17,23 @@ from hildaft.algo.ensembles import take_turns
 from hildaft.algo.training import Learner, TrainingConfig
 from hildaft.baselines import dsrl
 from hildaft.data.replay import Batch, Phase, Replay, TalkTweakBatch
-from hildaft.models.consistency import ConsistencyConfig
-from hildaft.models.critic import CriticConfig
-from hildaft.models.refinement import RefinementConfig
 from hildaft.types import HilDaftError
+from small_networks import DIMS, TABLE, B, make_batch, shrink
 from synthetic import DIMS as EPISODE_DIMS
 from synthetic import random_episode
 
-DIMS = Dims(h=5, features=6, proprio=2)
 FIVE = tuple("abcde")
-B = 8
-SMALL = replace(
-    HILDAFT,
-    primary=ConsistencyConfig(hidden=8),
-    critic=CriticConfig(feature_projection=8, proprio_projection=4, action_projection=8, hidden=8),
-    refinement=RefinementConfig(projection=4, hidden=8),
-    tasks_per_update=2,
-    metrics_every=1,
-)
+SMALL = replace(shrink(HILDAFT), tasks_per_update=2)
 
 
 def build(
     config: DualActorConfig = SMALL, tasks: tuple[str, ...] = FIVE, dims: Dims = DIMS
 ) -> DualActor:
-    table = torch.randn(27, 4, generator=torch.Generator().manual_seed(9))
-    return DualActor(config, tasks, dims, table, 0)
-
-
-def batch(tasks: range, seed: int) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    n = len(tasks)
-
-    def normal(*width: int) -> Tensor:
-        return torch.randn(n, B, *width, generator=generator)
-
-    return Batch(
-        tasks=tasks,
-        h=normal(5),
-        features=normal(6),
-        proprio=normal(2),
-        action=normal(7).clamp(-1.0, 1.0),
-        reward=(normal() > 1.0).float(),
-        not_terminal=(normal() > -1.0).float(),
-        mc_return=torch.rand(n, B, generator=generator),
-        next_h=normal(5),
-        next_features=normal(6),
-        next_proprio=normal(2),
-        from_demos=(torch.arange(B) < B // 2).expand(n, B),
-    )
+    return DualActor(config, tasks, dims, TABLE, 0)
 
 
 def talk(tasks: tuple[int, ...]) -> TalkTweakBatch:
-    rows = batch(range(len(tasks)), 50)
+    rows = make_batch(range(len(tasks)), 50)
     return TalkTweakBatch(
         h=rows.h,
         features=rows.features,
@@ -108,8 +73,8 @@ def test_up_to_the_limit_nothing_changes() -> None:
     for limit in (0, 5):
         agent = build(replace(SMALL, tasks_per_update=limit))
         for step, phase in enumerate(("warmup", "online")):
-            agent.update_critics(batch(range(5), step), phase)
-            agent.update_primary(batch(range(5), step), phase)
+            agent.update_critics(make_batch(range(5), step), phase)
+            agent.update_primary(make_batch(range(5), step), phase)
         agent.update_refinement(talk((0, 3)))
         states.append(agent.state())
     assert states[0].keys() == states[1].keys()
@@ -140,7 +105,7 @@ def test_an_update_steps_the_critics_of_its_tasks_alone(phase: Phase) -> None:
     assert [list(turn) for turn in agent.turns] == [[0], [1, 2], [3, 4]]
     for turn in agent.turns:
         before = per_task(agent.state(), agent)
-        agent.update_critics(batch(turn, 1), phase)
+        agent.update_critics(make_batch(turn, 1), phase)
         after = per_task(agent.state(), agent)
         for task in range(5):
             same = [torch.equal(before[task][name], value) for name, value in after[task].items()]
@@ -164,7 +129,7 @@ def test_a_group_learns_as_if_it_were_alone(phase: Phase) -> None:
                 weight.copy_(agent.ensembles.state()[name][turn.start : turn.stop])
     for update in range(6):
         turn, twin = agent.turns[update % 3], twins[update % 3]
-        rows = batch(turn, update)
+        rows = make_batch(turn, update)
         twin._generator.set_state(agent._generator.get_state())
         agent.update_critics(rows, phase)
         twin.update_critics(replace(rows, tasks=range(len(turn))), phase)
@@ -184,7 +149,7 @@ def test_equation_16_compares_a_task_with_the_last_known_value_of_the_others() -
     known: dict[str, float] = {}
     for update in range(6):
         turn = agent.turns[update % 3]
-        measured = agent.update_primary(batch(turn, update), "online")
+        measured = agent.update_primary(make_batch(turn, update), "online")
         names = [FIVE[task] for task in turn]
         known |= {name: measured[f"actor/qbar/{name}"] for name in names}
         mine = [known[name] for name in names]
@@ -204,7 +169,7 @@ def test_equation_16_compares_a_task_with_the_last_known_value_of_the_others() -
 def test_in_a_round_every_task_weighs_alike_for_the_actor() -> None:
     """Groups of one, two and two: the mean gradient of a round is that of all tasks at once."""
     config = replace(SMALL, reweight_tasks=False, tied_noise=0.0)
-    whole = batch(range(5), 3)
+    whole = make_batch(range(5), 3)
     rounds: list[list[Tensor]] = []
     for limit in (0, 2):
         agent = build(replace(config, tasks_per_update=limit))
@@ -242,7 +207,7 @@ def test_talk_and_tweak_rows_are_valued_by_the_critics_of_their_tasks(
 def test_every_task_is_reported_once_in_a_while() -> None:
     agent = build(replace(SMALL, metrics_every=3))
     reported: Counter[str] = Counter()
-    updates = [agent.update_critics(batch(agent.turns[u % 3], u), "online") for u in range(18)]
+    updates = [agent.update_critics(make_batch(agent.turns[u % 3], u), "online") for u in range(18)]
     for metrics in updates:
         reported.update(name.split("/")[1] for name in metrics if name.endswith("q_mean"))
     assert reported == dict.fromkeys(FIVE, 2)

@@ -8,20 +8,15 @@ import torch
 from torch import Tensor
 
 from hildaft.algo.actors import Actors
-from hildaft.algo.dual_actor import Dims, DualActor
+from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.training import Agent, published_weights
 from hildaft.baselines.dsrl import METHOD, Dsrl, DsrlConfig
 from hildaft.baselines.noise_actor import NoiseActor, SteeredActors, invert_noise
-from hildaft.data.replay import Batch, States
+from hildaft.data.replay import States
 from hildaft.models.consistency import ConsistencyConfig, ConsistencyHead
-from hildaft.models.critic import CriticConfig
-from hildaft.models.refinement import RefinementConfig
 from hildaft.types import HilDaftError
+from small_networks import DIMS, TABLE, TASKS, B, N, make_batch, shrink
 
-TASKS = ("upright", "pick", "assemble")
-DIMS = Dims(h=5, features=6, proprio=2)
-TABLE = torch.randn(27, 4, generator=torch.Generator().manual_seed(9))
-N, B = 3, 8
 VARIANTS = [
     DsrlConfig(variant="na", hidden=8),
     DsrlConfig(variant="na", critic="offline", hidden=8),
@@ -32,38 +27,7 @@ VARIANTS = [
 
 
 def build(config: DsrlConfig, seed: int = 0) -> Dsrl:
-    method = replace(
-        METHOD,
-        primary=ConsistencyConfig(hidden=8),
-        critic=CriticConfig(
-            feature_projection=8, proprio_projection=4, action_projection=8, hidden=8
-        ),
-        refinement=RefinementConfig(projection=4, hidden=8),
-        metrics_every=1,
-    )
-    return Dsrl(config, DualActor(method, TASKS, DIMS, TABLE, seed), DIMS, seed)
-
-
-def make_batch(seed: int = 1) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*width: int) -> Tensor:
-        return torch.randn(N, B, *width, generator=generator)
-
-    return Batch(
-        tasks=range(N),
-        h=normal(5),
-        features=normal(6),
-        proprio=normal(2),
-        action=normal(7).clamp(-1.0, 1.0),
-        reward=(normal() > 1.0).float(),
-        not_terminal=(normal() > -1.0).float(),
-        mc_return=torch.rand(N, B, generator=generator),
-        next_h=normal(5),
-        next_features=normal(6),
-        next_proprio=normal(2),
-        from_demos=(torch.arange(B) < B // 2).expand(N, B),
-    )
+    return Dsrl(config, DualActor(shrink(METHOD), TASKS, DIMS, TABLE, seed), DIMS, seed)
 
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -115,8 +79,8 @@ class TestUpdates:
             first.update_primary(make_batch(), "online")
         second.load_state(first.state())
         for agent in (first, second):
-            agent.update_critics(make_batch(3), "online")
-            agent.update_primary(make_batch(3), "online")
+            agent.update_critics(make_batch(seed=3), "online")
+            agent.update_primary(make_batch(seed=3), "online")
         states = first.state(), second.state()
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 

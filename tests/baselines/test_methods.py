@@ -7,56 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from hildaft.algo.dual_actor import HILDAFT, Dims, DualActor, DualActorConfig
+from hildaft.algo.dual_actor import HILDAFT, DualActor, DualActorConfig
 from hildaft.algo.training import Learner, TrainingConfig
 from hildaft.baselines import cloning, hg_dagger, hil_conrft, single_actor
 from hildaft.config import PRESETS, RunConfig
 from hildaft.data.replay import Batch, Replay
 from hildaft.models import critic
 from hildaft.models.consistency import ConsistencyConfig, sample_primary_noise
-from hildaft.models.critic import CriticConfig
-from hildaft.models.refinement import RefinementConfig
 from hildaft.types import Episode, HilDaftError
-
-TASKS = ("upright", "pick", "assemble")
-DIMS = Dims(h=5, features=6, proprio=2)
-TABLE = torch.randn(27, 4, generator=torch.Generator().manual_seed(9))
-N, B = 3, 8
+from small_networks import DIMS, TABLE, TASKS, B, N, make_batch, shrink
 
 
 def build(method: DualActorConfig, tasks: tuple[str, ...] = TASKS) -> DualActor:
-    small = replace(
-        method,
-        primary=replace(method.primary, hidden=8),
-        critic=CriticConfig(
-            feature_projection=8, proprio_projection=4, action_projection=8, hidden=8
-        ),
-        refinement=RefinementConfig(projection=4, hidden=8),
-        metrics_every=1,
-    )
-    return DualActor(small, tasks, DIMS, TABLE, 0)
-
-
-def make_batch(n: int = N, seed: int = 1) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*width: int) -> Tensor:
-        return torch.randn(n, B, *width, generator=generator)
-
-    return Batch(
-        tasks=range(n),
-        h=normal(5),
-        features=normal(6),
-        proprio=normal(2),
-        action=normal(7).clamp(-1.0, 1.0),
-        reward=(normal() > 1.0).float(),
-        not_terminal=(normal() > -1.0).float(),
-        mc_return=torch.rand(n, B, generator=generator),
-        next_h=normal(5),
-        next_features=normal(6),
-        next_proprio=normal(2),
-        from_demos=(torch.arange(B) < B // 2).expand(n, B),
-    )
+    return DualActor(shrink(method), tasks, DIMS, TABLE, 0)
 
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -158,7 +121,7 @@ class TestHilConrft:
     def test_two_critic_updates_per_actor_update(self, monkeypatch: pytest.MonkeyPatch) -> None:
         agent = build(hil_conrft.METHOD, ("all",))
         replay = Replay(("all",), DIMS, discount=0.98, pooled=True)
-        monkeypatch.setattr(replay, "sample", lambda *_: make_batch(1))
+        monkeypatch.setattr(replay, "sample", lambda *_: make_batch(range(1)))
         calls: list[str] = []
         for name in ("update_critics", "update_primary"):
             monkeypatch.setattr(agent, name, lambda *_, name=name: calls.append(name) or {})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hildaft.commands.datasets import convert_pickle, import_
-from hildaft.config import read_yaml
+from hildaft.config_files import read_yaml
 from hildaft.data.episode_builder import decode_jpeg
 from hildaft.data.episodes import EpisodeStore
 from hildaft.robots.gym_config import GymCamera

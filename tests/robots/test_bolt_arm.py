@@ -13,7 +13,8 @@ from hildaft.arms import open_arm
 from hildaft.build import open_station
 from hildaft.build_remote import WorkerOptions, _arm_of
 from hildaft.commands.robot import calibrate, check_robot
-from hildaft.config import RunConfig, config_text, read_arm, read_config, with_environment
+from hildaft.config import RunConfig, config_text, read_config, with_environment
+from hildaft.config_files import read_arm
 from hildaft.robots.bolt_arm import BoltArm
 from hildaft.robots.workspace import Workspace
 from hildaft.teleop.person import OperatorConfig

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hildaft.config import read_environment
+from hildaft.config_files import read_environment
 from hildaft.robots.gym_check import check_environment
 from hildaft.robots.gym_config import GymAction, GymCamera, GymSuccess, GymTask
 from hildaft.robots.gym_env import GymRobot
@@ -194,7 +194,7 @@ def test_images_arrive_upright_square_and_whole():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("", "is needed"),
+        ("", "nobody demonstrates and corrects"),
         ("nowhere.py:f", "FileNotFound"),
         ("odd_gym:nope", "found OddReach"),
         ("no_such_mod:f", "no_such_mod"),

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hildaft.config import read_environment
+from hildaft.config_files import read_environment
+from hildaft.robots.gym_config import GymConfig
 from hildaft.runtime.environment_report import report_environment
+from hildaft.teleop.law import load_law
 from hildaft.types import HilDaftError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gymnasium"
@@ -42,6 +44,13 @@ def laws(tmp_path):
     return lambda name: replace(CONFIG, operator=f"{path}:{name}")
 
 
+@pytest.mark.parametrize("file", sorted(EXAMPLE.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_examples_can_be_read_and_bring_their_law(file):
+    environment = read_environment(file)
+    assert isinstance(environment, GymConfig)
+    assert callable(load_law(environment.operator))
+
+
 def test_the_law_is_tried_and_the_views_are_drawn(tmp_path, capsys):
     report_environment(CONFIG, tmp_path / "new" / "views.png")
     told = capsys.readouterr().err
@@ -69,6 +78,11 @@ def test_a_law_that_cannot_demonstrate_is_said_once_before_anything_is_written(
     assert "\n" not in str(error.value)
     # The command prints the error: the report leaves that line to it.
     assert str(error.value) not in capsys.readouterr().err
+
+
+def test_nobody_who_demonstrates_is_said_by_the_check(capsys):
+    report_environment(replace(CONFIG, operator=""))
+    assert "a person has to demonstrate and correct" in capsys.readouterr().err
 
 
 def test_steps_that_do_not_fall_are_a_warning(laws, capsys):

@@ -116,7 +116,8 @@ def test_the_doctor_times_a_backbone() -> None:
     result = hildaft("doctor", "--backbone", "octo-tiny", "--json")
     found = json.loads(result.stdout)
     assert result.returncode == (0 if found["keeps_up"] else 1)
-    assert found["encode_p50_ms"] > 0
+    # An observation that was encoded before is answered from memory in 0.02 ms; no machine encodes in that.
+    assert found["encode_p50_ms"] > 0.2
     assert found["h_dim"] == 128
     assert len(found["hash"]) == 64
     assert found["spread_mm"] is None

@@ -1,9 +1,14 @@
 """A user's mistake is one line on stderr and exit code 2; nothing is overwritten."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from commands import hildaft
+from commands import COMMAND, hildaft
+
+from hildaft.cli import READER_GONE
 
 
 @pytest.mark.parametrize(
@@ -60,3 +65,54 @@ def test_missing_gl_is_named_before_anything_is_written(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "MUJOCO_GL" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["talk", "left"], ["doctor", "--udev"]])
+def test_a_reader_that_goes_ends_it_without_a_word(words: list[str]) -> None:
+    """`hildaft ... | head -0`."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as gone:
+        ended = subprocess.run(
+            [*COMMAND, *words], stdout=gone, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (READER_GONE, "")
+
+
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "gymnasium"):
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Absent())
+from hildaft.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["train", "tiny"], 2, "train: needs torch, which is not installed here; pip install 'hil"),
+        (["trian"], 2, "did you mean 'train'"),
+        (["check-robot", "examples/robots/nothing.yaml"], 2, "there is no such file"),
+        (["check-robot", "examples/robots/franka_serl.yaml"], 2, "Connection refused"),
+        (["check-env", "examples/gymnasium/dot_reach.yaml"], 2, "pip install 'hildaft[sim]'"),
+        (["talk", "left"], 0, ""),
+    ],
+)
+def test_where_only_the_base_is_installed(words: list[str], code: int, expected: str) -> None:
+    """As on a robot's own computer: arms and words work, the rest names the extra it needs."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "HILDAFT_LAUNCHED": "1"},
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (code, int(code > 0)), ended.stderr
+    assert expected in ended.stderr

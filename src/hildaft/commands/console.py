@@ -110,7 +110,8 @@ def _robot_loop(
     stop: threading.Event,
 ) -> None:
     from hildaft.build import build_encoders
-    from hildaft.config import TASKS, read_config, require_name
+    from hildaft.config import TASKS, read_config
+    from hildaft.config_files import require_name
     from hildaft.robots.bolt_sim.robot import BoltRobot
 
     try:
@@ -192,7 +193,7 @@ class RecordArguments:
 
 def record(words: Sequence[str]) -> int:
     """`hildaft record [--policy RUN] [--out FOLDER] [--episodes N] [--operator browser|spacemouse|gamepad|...]`."""
-    from hildaft.config import require_name
+    from hildaft.config_files import require_name
 
     given = parse_words(RecordArguments, "record", words)
     if given.episodes < 1:

@@ -115,7 +115,7 @@ def worker(words: Sequence[str]) -> int:
         seated: Annotated[SeatOptions, tyro.conf.arg(name="")] = field(default_factory=SeatOptions)
 
     from hildaft.build_remote import WorkerOptions, run_worker
-    from hildaft.config import read_arm
+    from hildaft.config_files import read_arm
     from hildaft.runtime.link.credentials import ClientTls, read_tls, read_token
 
     given = parse_words(WorkerArguments, "worker", words)

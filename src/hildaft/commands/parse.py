@@ -26,7 +26,8 @@ def split_preset(words: Sequence[str], usual: str = "hildaft") -> tuple[str, Seq
     Raises:
         HilDaftError: no such preset, or two are named.
     """
-    from hildaft.config import PRESETS, require_name
+    from hildaft.config import PRESETS
+    from hildaft.config_files import require_name
 
     named, rest = list[str](), list(words)
     if rest and not rest[0].startswith("-"):

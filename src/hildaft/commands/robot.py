@@ -34,7 +34,7 @@ def check_robot(words: Sequence[str]) -> int:
         """Go through one step, and print what would be sent."""
 
     from hildaft.arms import open_arm
-    from hildaft.config import read_arm
+    from hildaft.config_files import read_arm
 
     given = parse_words(CheckRobotArguments, "check-robot", words)
     robot = open_arm(read_arm(given.file), print, cameras=False)
@@ -65,7 +65,7 @@ def calibrate(words: Sequence[str]) -> int:
         """The box is this much smaller on each side than the corners visited."""
 
     from hildaft.arms import open_arm
-    from hildaft.config import read_arm
+    from hildaft.config_files import read_arm
 
     given = parse_words(CalibrateArguments, "calibrate", words)
     for name, high in (("margin_m", 0.1), ("reach_m", 1.0)):

@@ -261,7 +261,7 @@ def check_env(words: Sequence[str]) -> int:
         frames: Path | None = None
         """Write what the policy will see at some episode starts to this PNG file."""
 
-    from hildaft.config import read_environment
+    from hildaft.config_files import read_environment
     from hildaft.robots.gym_config import GymConfig
     from hildaft.runtime.environment_report import report_environment
 

@@ -46,7 +46,7 @@ class StudyArguments:
 
 def study(words: Sequence[str]) -> int:
     """`hildaft study NAME [--quick] [--budget-minutes M] [--jobs J] [--seeds N...]`."""
-    from hildaft.config import require_name
+    from hildaft.config_files import require_name
     from hildaft.study.studies import STUDIES
 
     given = parse_words(StudyArguments, "study", words)

@@ -79,7 +79,8 @@ def _run(jobs: Sequence["Job"], launch: "Launcher", stop: threading.Event) -> li
 
 
 def _plan(what: tuple[str, ...], seeds: tuple[int, ...]) -> "SweepPlan":
-    from hildaft.config import PRESETS, read_yaml, require_name
+    from hildaft.config import PRESETS
+    from hildaft.config_files import read_yaml, require_name
     from hildaft.eval.sweep import SweepPlan, Variant
 
     if len(what) == 1 and Path(what[0]).suffix in (".yaml", ".yml"):

@@ -63,24 +63,29 @@ def peak_memory_mb() -> float:
 
 
 def measure_policy(policy: DualActorPolicy, task: str) -> tuple[list[float], list[float]]:
-    """Milliseconds of each of REPEATS encodes and acts on one made-up observation."""
+    """Milliseconds of each of REPEATS encodes and acts, on made-up observations."""
     rng = np.random.default_rng(0)
-    images = {n: rng.integers(0, 256, (s, s, 3), dtype=np.uint8) for n, s in CAMERAS.items()}
-    observation = Observation(images=images, proprio=np.zeros(2, np.float32))
-    encoded = policy.encode(observation, task)
-    encode_ms = _milliseconds(lambda: policy.encode(observation, task))
-    return encode_ms, _milliseconds(lambda: policy.act(encoded, NULL_COMMAND))
+    proprio = np.zeros(2, np.float32)
+    # Encoders keep what they made of the last observation: each call gets one that it has not seen.
+    observations = [
+        Observation(
+            images={n: rng.integers(0, 256, (s, s, 3), dtype=np.uint8) for n, s in CAMERAS.items()},
+            proprio=proprio,
+        )
+        for _ in range(WARM_UP + REPEATS)
+    ]
+    encode_ms = _milliseconds(lambda step: policy.encode(observations[step], task))
+    encoded = policy.encode(observations[0], task)
+    return encode_ms, _milliseconds(lambda _: policy.act(encoded, NULL_COMMAND))
 
 
-def _milliseconds(work: Callable[[], object]) -> list[float]:
-    for _ in range(WARM_UP):
-        work()
+def _milliseconds(work: Callable[[int], object]) -> list[float]:
     taken: list[float] = []
-    for _ in range(REPEATS):
+    for step in range(WARM_UP + REPEATS):
         started = time.perf_counter()
-        work()
+        work(step)
         taken.append(1000.0 * (time.perf_counter() - started))
-    return taken
+    return taken[WARM_UP:]
 
 
 def check_backbone(
@@ -123,7 +128,7 @@ def render_check(check: BackboneCheck) -> Sequence[str]:
         f"ok: networks take {100 * check.budget_share:.0f} % of the {period:.0f} ms step (p99)"
         if check.keeps_up
         else f"too slow: networks take {100 * check.budget_share:.0f} % of the {period:.0f} ms step"
-        " (p99), more than half; use a smaller backbone or a faster machine"
+        f" (p99), more than half; {_cure()}"
     )
     return [
         f"backbone   {check.backbone}  ({os.cpu_count()} cores, {check.threads} threads for torch)",
@@ -135,3 +140,10 @@ def render_check(check: BackboneCheck) -> Sequence[str]:
         f"spread     {spread}",
         verdict,
     ]
+
+
+def _cure() -> str:
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    if load > cores:
+        return f"other programs want {load:.1f} of {cores} cores: look again without them"
+    return "use a smaller backbone or a faster machine"

@@ -1,8 +1,8 @@
 """Python, torch, rendering, disk, clock, ports, cameras, devices and certificates of this machine."""
 
 import contextlib
-import ctypes.util
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -21,6 +21,24 @@ _FREE_GB: Final = 5.0
 _WRITE_MB: Final = 32
 _SLOW_MB_S: Final = 20.0
 _SYNC_S: Final = 0.2
+_NEWEST_TRIED: Final = (3, 13)
+_DRAW: Final = """
+import time
+from hildaft.robots.bolt_sim.gl import Offscreen, choose_gl, mujoco
+model = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><light pos='0 0 2'/><geom size='.2'/>"
+    "<camera pos='0 -1 0' xyaxes='1 0 0 0 0 1'/></worldbody></mujoco>"
+)
+data, screen = mujoco.MjData(model), Offscreen(model, 128)
+mujoco.mj_forward(model, data)
+screen.render(data, 0, 128)
+begun = time.perf_counter()
+drawn = int(screen.render(data, 0, 128).std() > 1.0)
+took_ms = 1e3 * (time.perf_counter() - begun)
+from OpenGL import GL
+print(choose_gl(), drawn, f"{took_ms:.1f}", GL.glGetString(GL.GL_RENDERER).decode())
+"""
+"""What a process of its own draws: a ball, twice, the first time warming up."""
 
 
 def check_machine(folder: Path, certs: Path = Path("certs")) -> list[Finding]:
@@ -46,8 +64,12 @@ def check_machine(folder: Path, certs: Path = Path("certs")) -> list[Finding]:
 
 def check_python() -> Finding:
     """The interpreter's version."""
-    version = platform.python_version()
-    return Finding("ok", "Python", f"{version} on {platform.machine()}, {os.cpu_count()} cores")
+    newest = ".".join(map(str, _NEWEST_TRIED))
+    text = f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"
+    if sys.version_info[:2] > _NEWEST_TRIED:
+        cure = f"never tried on newer than {newest}; where something fails, use that"
+        return Finding("warn", "Python", text, cure)
+    return Finding("ok", "Python", text)
 
 
 def check_torch() -> list[Finding]:
@@ -73,26 +95,49 @@ def check_torch() -> list[Finding]:
         return [
             Finding("fail", "torch", f"{version} does not import ({reason})", "reinstall torch")
         ]
-    gpu = (
-        asked.stdout.strip()
-        or "no GPU: training runs on the CPU, about 30 minutes for `hildaft demo`"
-    )
-    found = [Finding("ok", "torch", version), Finding("ok", "GPU", gpu)]
-    if not asked.stdout.strip() and os.environ.get("OMP_NUM_THREADS") not in ("1", None):
+    found, gpu = [Finding("ok", "torch", version)], asked.stdout.strip()
+    if gpu:
+        return [*found, Finding("ok", "GPU", gpu)]
+    if _has_nvidia_gpu():
+        text = f"there is one, and torch {version} does not see it: training would run on the CPU"
+        cure = (
+            "look at `nvidia-smi` and at CUDA_VISIBLE_DEVICES; a `+cpu` torch has to be exchanged for a CUDA"
+            " build (pytorch.org)"
+        )
+        found.append(Finding("warn", "GPU", text, cure))
+    else:
+        text = "no GPU: training runs on the CPU, about 30 minutes for `hildaft demo`"
+        found.append(Finding("ok", "GPU", text))
+    if os.environ.get("OMP_NUM_THREADS") not in ("1", None):
         cure = "leave OMP_NUM_THREADS unset or at 1: these networks are small"
         found.append(Finding("warn", "threads", os.environ["OMP_NUM_THREADS"], cure))
     return found
 
 
+def _has_nvidia_gpu(root: Path = Path("/")) -> bool:
+    return any(root.glob("dev/nvidia[0-9]*")) or any(root.glob("proc/driver/nvidia/gpus/*"))
+
+
 def check_rendering() -> Finding:
-    """An off-screen GL library, which the bolt bench needs."""
+    """Draws a frame off screen as the bolt bench does, in a process of its own: a broken driver may end it."""
     cure = "apt-get install libegl1 libopengl0 libgl1-mesa-dri, or libosmesa6 and MUJOCO_GL=osmesa"
-    for library, name in (("EGL", "EGL"), ("OSMesa", "OSMesa")):
-        if ctypes.util.find_library(library):
-            return Finding(
-                "ok", "GL", f"{name} found; MUJOCO_GL={os.environ.get('MUJOCO_GL', 'unset')}"
-            )
-    return Finding("warn", "GL", "no library for off-screen rendering", cure)
+    if importlib.util.find_spec("mujoco") is None:
+        advice = "pip install 'hildaft[sim]' where something is simulated; a real arm needs none"
+        return Finding("warn", "GL", "MuJoCo is not installed: nothing is drawn here", advice)
+    try:
+        drawn = subprocess.run(
+            [sys.executable, "-c", _DRAW], capture_output=True, text=True, timeout=60, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("fail", "GL", "nothing is drawn within 60 s", cure)
+    if drawn.returncode != 0:
+        reason = (drawn.stderr.strip().splitlines() or [f"exit code {drawn.returncode}"])[-1]
+        return Finding("fail", "GL", f"cannot draw off screen ({reason})", cure)
+    name, shown, took_ms, renderer = drawn.stdout.strip().split(maxsplit=3)
+    text = f"{name}, {renderer}: 128 px in {took_ms} ms"
+    if not int(shown):
+        return Finding("fail", "GL", f"{text}, but the picture is empty", cure)
+    return Finding("ok", "GL", text)
 
 
 def check_disk(folder: Path) -> list[Finding]:
@@ -138,7 +183,10 @@ def check_clock() -> Finding:
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     if asked is None or asked.returncode != 0:
         return Finding(
-            "warn", "clock", f"{now}; cannot tell whether a time server keeps it", "compare it"
+            "warn",
+            "clock",
+            f"{now}; cannot tell whether a time server keeps it",
+            "`hildaft doctor --learner HOST:PORT` measures how far it is from a learner's",
         )
     if asked.stdout.strip() != "yes":
         return Finding(
@@ -169,7 +217,11 @@ def check_cameras() -> Finding:
     if shut:
         cure = "usermod -aG video USER, then log in again"
         return Finding("fail", "camera", f"{', '.join(shut)}: not readable", cure)
-    return Finding("ok", "camera", ", ".join(device.name for device in devices))
+    names = ", ".join(device.name for device in devices)
+    if importlib.util.find_spec("cv2") is None:
+        cure = "pip install 'hildaft[cameras]' to read them; RealSense: pip install pyrealsense2"
+        return Finding("warn", "camera", f"{names}; OpenCV is not installed", cure)
+    return Finding("ok", "camera", names)
 
 
 def check_devices(root: Path = Path("/")) -> list[Finding]:

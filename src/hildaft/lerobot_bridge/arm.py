@@ -20,7 +20,6 @@ from hildaft.robots.guard import Bounds, PoseGuard, RobotError
 from hildaft.robots.pose import Pose
 from hildaft.robots.workspace import Workspace
 from hildaft.types import (
-    ACTION_DIM,
     CONTROL_HZ,
     Action,
     ActionScale,
@@ -116,14 +115,7 @@ class LeRobotRobot:
         values = self._values(observation)
         pose = self._guard.accept(self._motion.pose(values), check_jump=False)
         self._look_at(observation)
-        inside = self.config.workspace.contains(pose.position_m)
-        position = ", ".join(f"{value:.3f}" for value in pose.position_m)
-        notes.append(
-            f"end effector at {position} m, {'inside' if inside else 'OUTSIDE'} the workspace box"
-        )
-        turned = pose.angle_rad(self._guard.bounds.upright)
-        allowed = self.config.workspace.max_turn_rad
-        notes.append(f"turned {turned:.2f} rad from the reset orientation, {allowed:.2f} allowed")
+        notes += self._guard.describe(pose)
         here = {key: round(values[key], 3) for key in self.config.motion_keys}
         notes.append(f"as it stands, reset would be: {here}")
         return notes
@@ -153,19 +145,10 @@ class LeRobotRobot:
             HilDaftError: the action is not 7 finite numbers, or `reset` was not called.
             RobotError: the driver or the arm failed; the arm holds its last command.
         """
-        if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
-            msg = f"robot {self.name} action={action!r}: {ACTION_DIM} finite numbers are allowed"
-            raise HilDaftError(msg)
-        if self._guard.commanded is None:
-            msg = f"robot {self.name}: call reset first"
-            raise HilDaftError(msg)
-        scale, values = self.config.action_scale, np.clip(action.astype(np.float64), -1.0, 1.0)
+        pose = self._guard.target(action)
         self._closed = bool(action[6] > 0)
         self._guard.wait_turn()
-        wanted = self._guard.commanded.moved(
-            values[:3] * scale.translation_m, values[3:6] * scale.rotation_rad
-        )
-        self._send_pose(self._guard.leashed(wanted))
+        self._send_pose(pose)
         observation = self._read()
         self._accept(observation)
         self._steps += 1
@@ -220,9 +203,9 @@ class LeRobotRobot:
 
     def nudge(self, move_m: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:
         """One step of a person who jogs the arm; the position it then has. Raises RobotError."""
-        assert self._guard.commanded is not None
+        pose = self._guard.nudged(move_m)
         self._guard.wait_turn()
-        self._send_pose(self._guard.leashed(self._guard.commanded.moved(move_m, np.zeros(3))))
+        self._send_pose(pose)
         self._sleep(1.0 / CONTROL_HZ)
         return self._measure(check_jump=True).position_m
 
@@ -231,8 +214,7 @@ class LeRobotRobot:
         self.take_over()
         self._closed = True
         ahead = np.array([self.config.action_scale.translation_m, 0.0, 0.0])
-        assert self._guard.measured is not None
-        self._send_pose(self._guard.leashed(self._guard.measured.moved(ahead, np.zeros(3))))
+        self._send_pose(self._guard.nudged(ahead))
 
     # Moving.
 

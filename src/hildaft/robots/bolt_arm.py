@@ -10,12 +10,11 @@ from typing import Final, Literal, final
 import numpy as np
 from jaxtyping import Float64
 
-from hildaft.robots.guard import Bounds, PoseGuard, RobotError
+from hildaft.robots.guard import Bounds, PoseGuard
 from hildaft.robots.pose import Pose, turn_between
 from hildaft.robots.real_arm import ArmTask, BaseAxis, Sink
 from hildaft.robots.workspace import Workspace
 from hildaft.types import (
-    ACTION_DIM,
     Action,
     ActionScale,
     HilDaftError,
@@ -122,14 +121,9 @@ class BoltArm:
         if self._guard.measured is None:
             self._bolt.reset(next(iter(self.config.tasks), TASKS[0]), 0)
         pose = self._look(check_jump=False)
-        inside = self.config.workspace.contains(pose.position_m)
-        position = ", ".join(f"{value:.3f}" for value in pose.position_m)
-        turned = pose.angle_rad(self._guard.bounds.upright)
-        allowed = self.config.workspace.max_turn_rad
         return [
             f"robot {self.name}: arm {self.config.robot} of the bolt bench, simulated",
-            f"end effector at {position} m, {'inside' if inside else 'OUTSIDE'} the workspace box",
-            f"turned {turned:.2f} rad from the reset orientation, {allowed:.2f} allowed",
+            *self._guard.describe(pose),
         ]
 
     def reset(self, task: str, seed: int) -> Observation:
@@ -156,17 +150,7 @@ class BoltArm:
             HilDaftError: the action is not 7 finite numbers, or `reset` was not called.
             RobotError: the arm jumped.
         """
-        if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
-            msg = f"robot {self.name} action={action!r}: {ACTION_DIM} finite numbers are allowed"
-            raise HilDaftError(msg)
-        if self._guard.commanded is None:
-            msg = f"robot {self.name}: call reset first"
-            raise HilDaftError(msg)
-        scale, values = self.config.action_scale, np.clip(action.astype(np.float64), -1.0, 1.0)
-        wanted = self._guard.commanded.moved(
-            values[:3] * scale.translation_m, values[3:6] * scale.rotation_rad
-        )
-        asked = self._actions_to(self._guard.leashed(wanted), closed=bool(action[6] > 0))
+        asked = self._actions_to(self._guard.target(action), closed=bool(action[6] > 0))
         result = self._bolt.step(np.clip(asked, -1.0, 1.0).astype(np.float32))
         self._look(check_jump=True)
         self._guard.commanded = self._commanded()
@@ -190,10 +174,7 @@ class BoltArm:
 
     def nudge(self, move_m: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:
         """One step of a person who jogs the arm, and the time it takes to come to rest; the position it then has."""
-        if self._guard.commanded is None:
-            msg = f"robot {self.name}: call take_over first"
-            raise RobotError(msg)
-        self._send(self._guard.leashed(self._guard.commanded.moved(move_m, np.zeros(3))))
+        self._send(self._guard.nudged(move_m))
         if self._sink is None:
             for _ in range(_SETTLE_PERIODS):
                 self._scene.control.hold()
@@ -210,9 +191,7 @@ class BoltArm:
     def dry_run(self) -> None:
         """Asks for one step from where the arm is, and for closed jaws."""
         self.take_over()
-        assert self._guard.commanded is not None
-        ahead = np.array([self.config.action_scale.translation_m, 0.0, 0.0])
-        self._send(self._guard.leashed(self._guard.commanded.moved(ahead, np.zeros(3))))
+        self._send(self._guard.nudged(np.array([self.config.action_scale.translation_m, 0.0, 0.0])))
         if self._sink is not None:
             self._sink("would close the jaws")
 

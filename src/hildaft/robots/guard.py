@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Final, final
 
 import numpy as np
+from jaxtyping import Float64
 
 from hildaft.robots.pose import Pose
 from hildaft.robots.workspace import Workspace
-from hildaft.types import CONTROL_HZ, ActionScale, HilDaftError
+from hildaft.types import ACTION_DIM, CONTROL_HZ, Action, ActionScale, HilDaftError
 
 SHORTEST_PERIOD_S: Final = 0.9 / CONTROL_HZ
 """Commands come no faster than this: a loop that runs free must not drive the arm at its own speed."""
@@ -74,6 +75,39 @@ class PoseGuard:
                 raise RobotError(msg)
         self.measured = pose
         return pose
+
+    def describe(self, pose: Pose) -> list[str]:
+        """What a person should know of a pose before anything moves, line by line."""
+        bounds = self.bounds
+        inside = "inside" if bounds.workspace.contains(pose.position_m) else "OUTSIDE"
+        position = ", ".join(f"{value:.3f}" for value in pose.position_m)
+        turned, allowed = pose.angle_rad(bounds.upright), bounds.workspace.max_turn_rad
+        return [
+            f"end effector at {position} m, {inside} the workspace box",
+            f"turned {turned:.2f} rad from the reset orientation, {allowed:.2f} allowed",
+        ]
+
+    def target(self, action: Action) -> Pose:
+        """The pose that an action asks for from the commanded one, within the bounds.
+
+        Raises:
+            HilDaftError: the action is not 7 finite numbers, or nothing was commanded yet.
+        """
+        if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
+            msg = f"robot {self._name} action={action!r}: {ACTION_DIM} finite numbers are allowed"
+            raise HilDaftError(msg)
+        scale, values = self.bounds.scale, np.clip(action.astype(np.float64), -1.0, 1.0)
+        return self._moved(values[:3] * scale.translation_m, values[3:6] * scale.rotation_rad)
+
+    def nudged(self, move_m: Float64[np.ndarray, "3"]) -> Pose:
+        """The commanded pose moved along base axes, within the bounds; raises HilDaftError as `target`."""
+        return self._moved(move_m, np.zeros(3))
+
+    def _moved(self, move_m: Float64[np.ndarray, "3"], turn_rad: Float64[np.ndarray, "3"]) -> Pose:
+        if self.commanded is None or self.measured is None:
+            msg = f"robot {self._name}: call reset first"
+            raise HilDaftError(msg)
+        return self.leashed(self.commanded.moved(move_m, turn_rad))
 
     def leashed(self, wanted: Pose) -> Pose:
         """Inside the workspace, and no further from the measured pose than the leash."""

@@ -155,7 +155,7 @@ class SerlClient:
         self._change(_GRIPPER_ROUTES[command], None, timeout_s=max(5.0, self._timeout_s))
 
     def move_gripper(self, position: int) -> None:
-        """Moves the jaws to 0 (open) .. 255 of the gripper's own range; raises RobotError."""
+        """Moves the jaws to 0 .. 255: a Robotiq counts from open, a Franka hand from closed. Raises RobotError."""
         if not 0 <= position <= 255:
             msg = f"gripper position={position}: 0 to 255 is allowed"
             raise HilDaftError(msg)

@@ -22,7 +22,6 @@ from hildaft.robots.real_arm import ArmTask, BaseAxis
 from hildaft.robots.serl_client import SerlClient, ServerState
 from hildaft.robots.workspace import Workspace
 from hildaft.types import (
-    ACTION_DIM,
     CONTROL_HZ,
     Action,
     ActionScale,
@@ -202,15 +201,7 @@ class SerlRobot:
             )
             raise RobotError(msg)
         self._guard.measured = pose
-        position = ", ".join(f"{value:.3f}" for value in pose.position_m)
-        inside = self.config.workspace.contains(pose.position_m)
-        notes.append(
-            f"end effector at {position} m, {'inside' if inside else 'OUTSIDE'} the workspace box"
-        )
-        notes.append(
-            f"turned {pose.angle_rad(self._upright):.2f} rad from the reset orientation,"
-            f" {self.config.workspace.max_turn_rad:.2f} allowed"
-        )
+        notes += self._guard.describe(pose)
         jaws = "none" if self._by_parts else f"{state.gripper:.2f} open"
         notes.append(
             f"gripper: {jaws}; quaternion order {self.config.quaternion} agrees with the Euler angles"
@@ -255,19 +246,10 @@ class SerlRobot:
             HilDaftError: the action is not 7 finite numbers.
             RobotError: the server or the arm failed; the arm holds its last pose.
         """
-        if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
-            msg = f"robot {self.name} action={action!r}: {ACTION_DIM} finite numbers are allowed"
-            raise HilDaftError(msg)
-        if self._guard.commanded is None or self._guard.measured is None:
-            msg = f"robot {self.name}: call reset first"
-            raise HilDaftError(msg)
+        pose = self._guard.target(action)
         self._guard.wait_turn()
-        scale, values = self.config.action_scale, np.clip(action.astype(np.float64), -1.0, 1.0)
-        wanted = self._guard.commanded.moved(
-            values[:3] * scale.translation_m, values[3:6] * scale.rotation_rad
-        )
         self._move_jaws(close=bool(action[6] > 0))
-        self._send(self._guard.leashed(wanted))
+        self._send(pose)
         state = self._state()
         self._accept(state, check_jump=True)
         observation = self._observe(state)
@@ -325,18 +307,17 @@ class SerlRobot:
 
     def nudge(self, move_m: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:
         """One step of a person who jogs the arm; the position it then has. Raises RobotError."""
-        assert self._guard.commanded is not None
+        pose = self._guard.nudged(move_m)
         self._guard.wait_turn()
-        self._send(self._guard.leashed(self._guard.commanded.moved(move_m, np.zeros(3))))
+        self._send(pose)
         self._sleep(1.0 / CONTROL_HZ)
         return self._look(check_jump=True).position_m
 
     def dry_run(self) -> None:
         """Asks for one step from where the arm is; with a client that only prints, nothing moves."""
         self.take_over()
-        here = self._look(check_jump=False)
         ahead = np.array([self.config.action_scale.translation_m, 0.0, 0.0])
-        self._send(self._guard.leashed(here.moved(ahead, np.zeros(3))))
+        self._send(self._guard.nudged(ahead))
         self._move_jaws(close=True)
 
     # Moving.

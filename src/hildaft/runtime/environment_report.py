@@ -17,6 +17,10 @@ from hildaft.types import HilDaftError
 _EPISODES: Final = 3
 _ROWS: Final = 4
 _ENLARGED: Final = 2
+_NOBODY: Final = Finding(
+    level="warn",
+    text="no `operator`: a person has to demonstrate and correct, named with --operator",
+)
 
 
 def report_environment(config: GymConfig, frames: Path | None = None) -> None:
@@ -33,8 +37,7 @@ def report_environment(config: GymConfig, frames: Path | None = None) -> None:
     if not _broken(findings):
         robot = GymRobot(config)
         try:
-            if config.operator:
-                findings += try_law(robot)
+            findings += try_law(robot) if config.operator else [_NOBODY]
             if frames is not None:
                 frames.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(_picture_starts(robot)).save(frames)

@@ -19,8 +19,14 @@ def load_law(name: str) -> Law:
     """The law of an environment's scripted operator; what it raises, or returns in place of `Advice`, is one line.
 
     Raises:
-        HilDaftError: as `load_function`; from the law too.
+        HilDaftError: none is named, or as `load_function`; from the law too.
     """
+    if not name:
+        msg = (
+            "environment.operator: nobody demonstrates and corrects; give the environment's file a law"
+            " (docs/gymnasium.md), or name the device in your hand with --operator"
+        )
+        raise HilDaftError(msg)
     law = load_function(name, "environment.operator", "docs/gymnasium.md")
 
     def careful(env: Any, observation: Any, scale: ActionScale) -> Advice:  # noqa: ANN401 - any environment

@@ -11,7 +11,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 
-from hildaft.config import INSTRUCTIONS, TASKS, require_name
+from hildaft.config import INSTRUCTIONS, TASKS
+from hildaft.config_files import require_name
 from hildaft.robots.bolt_sim.env import BoltEnv
 
 STEP_LIMIT = 50

@@ -142,6 +142,6 @@ def _maker(config: HildaftRobotConfig) -> partial[Any]:
     if not config.file:
         return partial(BoltRobot, config.variant)
     from hildaft.arms import open_arm
-    from hildaft.config import read_arm
+    from hildaft.config_files import read_arm
 
     return partial(open_arm, read_arm(Path(config.file)))
