@@ -20,5 +20,5 @@ METHOD: Final = replace(
 Without a refinement actor nobody steers by the noise, so X1, which ties noise and action, is off.
 """
 
-TRAINING: Final = TrainingConfig(warmup_updates=15_600, online_transitions=0)
+TRAINING: Final = TrainingConfig(warmup_updates=15_400, online_transitions=0)
 """As many gradient steps as the others make in both stages (600 and 15,000), all of them offline."""
