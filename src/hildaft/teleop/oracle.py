@@ -20,8 +20,8 @@ Vector = Float64[np.ndarray, "3"]
 Matrix = Float64[np.ndarray, "3 3"]
 
 BOLT_LENGTH_M: Final = 0.055
-UPRIGHT_GRIP_M: Final = 0.045
-"""Where along the bolt's axis `upright` grips: 10 mm before the tail's end."""
+UPRIGHT_AIM_M: Final = 0.044
+"""Where along the axis `upright` sends the jaws, so that they close 45 mm along it, 10 mm before the tail's end."""
 _PICK_AIM_M: Final = 0.0385
 """Where along the bolt's axis the jaws are sent so that they close, on the way down, 40 mm along it."""
 _STANDING_M: Final = 0.008
@@ -105,7 +105,7 @@ def _lie_grip(state: SceneState) -> tuple[Vector, Matrix]:
     flat = np.array([axis[0], axis[1], 0.0])
     flat /= max(float(np.linalg.norm(flat)), 1e-9)
     closing = np.cross(flat, _UP)
-    return state.bolt_position_m + UPRIGHT_GRIP_M * axis, _hand(-_UP, closing)
+    return state.bolt_position_m + UPRIGHT_AIM_M * axis, _hand(-_UP, closing)
 
 
 def _home_hand(state: SceneState) -> Matrix:
@@ -130,7 +130,7 @@ def _upright(state: SceneState) -> _Wish:
         if lean < 0.5:
             ahead = state.slot_rotation[:, 1]
             hand = _hand(ahead, state.slot_rotation[:, 0])
-            return _reach(state, state.bolt_position_m + UPRIGHT_GRIP_M * axis, hand)
+            return _reach(state, state.bolt_position_m + UPRIGHT_AIM_M * axis, hand)
         point, hand = _lie_grip(state)
         return _reach(state, point, hand)
     return _carry_upright(state, lean, floor)
