@@ -20,5 +20,8 @@ METHOD: Final = replace(
 Without a refinement actor nobody steers by the noise, so X1, which ties noise and action, is off.
 """
 
-TRAINING: Final = TrainingConfig(warmup_updates=15_400, online_transitions=0)
-"""As many gradient steps as the others make in both stages (600 and 15,000), all of them offline."""
+_OTHERS: Final = TrainingConfig()
+TRAINING: Final = TrainingConfig(
+    warmup_updates=_OTHERS.warmup_updates + _OTHERS.online_transitions, online_transitions=0
+)
+"""As many gradient steps as the others make in both stages, all of them offline."""
