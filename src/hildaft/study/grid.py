@@ -54,7 +54,7 @@ class Amounts:
     """How much of everything a study's runs take."""
 
     transitions: int = 15_000
-    warmup_updates: int = 600
+    warmup_updates: int = 400
     episodes: int = 100
     """Per task, at the end."""
     episodes_before: int = 25
