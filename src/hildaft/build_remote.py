@@ -72,8 +72,11 @@ def open_learner(
     tls: ServerTls | None,
     stop: threading.Event,
     crew: Crew,
+    evaluate: bool,
 ) -> Generator[tuple[RemoteSession, LinkServer, ProgressView]]:
     """A learner that serves workers in `folder`, ready to run; with a crew, its first process.
+
+    Without `evaluate` the workers' robots train only, and somebody else evaluates.
 
     Raises:
         HilDaftError: the folder exists and `resume` was not asked for, or the reverse; the address cannot be used.
@@ -93,7 +96,9 @@ def open_learner(
         run = TrainingRun(folder, learner, view, stop, queue)
         widths = (encoders.h_dim, encoders.feature_dim, PROPRIO_DIM)
         intake = _open_intake(config, folder, run, encoders.hash, widths)
-        session, server = _serve(config, folder, run, intake, view, listen, tls, stop)
+        session, server = _serve(
+            config, folder, run, intake, view, listen, tls, stop, evaluate=evaluate
+        )
         with server:
             host, name = listen.rpartition(":")[0], intake.terms.run
             view.note(f"run {name}: listening on {host}:{server.port}")
@@ -143,6 +148,8 @@ def _serve(
     listen: str,
     tls: ServerTls | None,
     stop: threading.Event,
+    *,
+    evaluate: bool,
 ) -> tuple[RemoteSession, LinkServer]:
     """The session, and the server through which workers reach it."""
     plan = plan_of(config)
@@ -174,7 +181,8 @@ def _serve(
         seed=config.seed,
         step_limit=config.step_limit,
     )
-    return RemoteSession(run, plan, intake, roster, shelf, progress, bench, view, stop), server
+    evaluator = bench if evaluate else None
+    return RemoteSession(run, plan, intake, roster, shelf, progress, evaluator, view, stop), server
 
 
 def _let_workers_leave(roster: Roster, stop: threading.Event) -> None:

@@ -40,6 +40,8 @@ def learner(words: Sequence[str]) -> int:
         """Folder with ca.crt, learner.crt and learner.key, made by `hildaft certs learner`."""
         resume: bool = False
         """Go on with the run in --out, with the config it was started with."""
+        evaluate: bool = True
+        """Evaluate on the workers' robots, which do nothing else meanwhile; --no-evaluate: `hildaft eval` later."""
         env: Path | None = None
         """YAML file of a real arm in the bolt bench's place: its tasks and action scale; each worker has its own."""
 
@@ -63,6 +65,7 @@ def learner(words: Sequence[str]) -> int:
             tls=tls,
             stop=stop,
             crew=crew,
+            evaluate=given.evaluate,
         ) as (session, server, _):
             host = given.listen.rpartition(":")[0]
             print(

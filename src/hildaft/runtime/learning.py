@@ -22,7 +22,10 @@ _POLL_S: Final = 0.2
 
 @final
 class RemoteSession:
-    """Runs a plan on the episodes that workers deliver. The intake writes them, this reads them in store order."""
+    """Runs a plan on the episodes that workers deliver. The intake writes them, this reads them in store order.
+
+    Without an evaluator the robots train only; policies are then evaluated elsewhere, from the checkpoints.
+    """
 
     def __init__(
         self,
@@ -32,7 +35,7 @@ class RemoteSession:
         roster: Roster,
         shelf: WeightShelf,
         progress: Progress,
-        evaluator: Evaluator,
+        evaluator: Evaluator | None,
         view: View,
         stop: threading.Event,
     ) -> None:
@@ -86,7 +89,7 @@ class RemoteSession:
         self._go_online()
         while learner.online_transitions < plan.online_transitions and not self._stop.is_set():
             # Before anything new is taken: an evaluation that a restart interrupted goes on with the same weights.
-            if plan.evaluation_due(self._evaluator.evaluated_at(), learner.online_transitions):
+            if self._evaluation_due():
                 self._evaluate("online", plan.episodes_during)
                 self._go_online()
             self._take_arrived()
@@ -101,9 +104,15 @@ class RemoteSession:
         self._roster.stage = "online"
         self._view.stage("online fine-tuning", self._plan.online_transitions)
 
+    def _evaluation_due(self) -> bool:
+        if self._evaluator is None:
+            return False
+        last = self._evaluator.evaluated_at()
+        return self._plan.evaluation_due(last, self._learner.online_transitions)
+
     def _evaluate(self, name: str, episodes: int) -> None:
         """On the workers' robots, which do nothing else meanwhile; the weights stay as they are until it is done."""
-        if self._stop.is_set():
+        if self._stop.is_set() or self._evaluator is None:
             return
         self._run.checkpoint()
         self._publish()

@@ -56,7 +56,7 @@ def run_fleet(
         if not fleet.run():
             return False
         (folder / "trained").touch()
-    return _evaluate(config, folder, len(robots), stop)
+    return _evaluate(config, folder, robots, stop)
 
 
 @final
@@ -73,9 +73,9 @@ class _Fleet:
     def run(self) -> bool:
         """Until the learner is finished; False where stopped before."""
         try:
-            self._launch(
-                "learner", "--out", str(self._folder), "--resume", "--listen", "127.0.0.1:0"
-            )
+            # Evaluations by the clock would take longer than the training whose time is measured.
+            words = ("--out", str(self._folder), "--resume", "--listen", "127.0.0.1:0")
+            self._launch("learner", *words, "--no-evaluate")
             address = self._address()
             while not self._stop.is_set():
                 if self._processes["learner"].poll() == 0:
@@ -173,8 +173,10 @@ def _copy(checkpoint: Path, folder: Path, transitions: int) -> None:
     part.rename(target)
 
 
-def _evaluate(config: RunConfig, folder: Path, robots: int, stop: threading.Event) -> bool:
-    """Evaluates what was set aside, and the last policy, on both benches; each once."""
+def _evaluate(
+    config: RunConfig, folder: Path, robots: Sequence[str], stop: threading.Event
+) -> bool:
+    """Evaluates what was set aside and the last policy, each once; a bench nobody trained on is met first and last."""
     newest = list_checkpoints(folder / "checkpoints")[-1]
     last = int(newest.name.split("-")[1]) - config.training.warmup_updates
     _copy(newest, folder, last)
@@ -182,9 +184,10 @@ def _evaluate(config: RunConfig, folder: Path, robots: int, stop: threading.Even
     for snapshot in sorted((folder / "snapshots").glob("[0-9]*")):
         transitions = int(snapshot.name)
         final_one = transitions == last
+        at_an_end = final_one or transitions == 0
         for robot in TEST_ROBOTS:
             file = folder / MEASURED / f"curve-{robot}-{transitions:06d}.json"
-            if file.exists():
+            if file.exists() or not (at_an_end or robot in robots):
                 continue
             if stop.is_set():
                 return False
@@ -204,13 +207,13 @@ def _evaluate(config: RunConfig, folder: Path, robots: int, stop: threading.Even
                 "robot": robot,
                 "transitions": transitions,
                 "clock_minutes": begun(transitions),
-                "robot_minutes": transitions / CONTROL_HZ / 60 / robots,
+                "robot_minutes": transitions / CONTROL_HZ / 60 / len(robots),
             }
             file.parent.mkdir(exist_ok=True)
             part = file.with_name(f".writing-{file.name}")
             part.write_text(json.dumps(document, indent=1), encoding="utf-8")
             part.rename(file)
-    _conclude(config, folder, last, robots)
+    _conclude(config, folder, last, len(robots))
     return True
 
 
