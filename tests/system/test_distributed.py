@@ -98,6 +98,27 @@ def test_two_robots_train_one_policy_through_kills_of_everything(tmp_path: Path)
     assert not list((tmp_path / "spool-a").glob("*/0*.safetensors"))
 
 
+def test_a_fleet_trains_by_the_clock_and_is_evaluated_beside_it(tmp_path: Path) -> None:
+    run = tmp_path / "fleet"
+    amounts = ("--training.online-transitions", "60", "--evaluation.every", "100")
+    ended = hildaft("fleet", "tiny", "--robots", "A", "--out", str(run), *amounts)
+    assert ended.returncode == 0, ended.stderr
+    curves = [json.loads(f.read_text()) for f in sorted((run / "measured").glob("curve-*.json"))]
+    last = curves[-1]["transitions"]
+    # Nobody trained on B: it is met first and last only.
+    assert [(c["robot"], c["transitions"]) for c in curves] == [
+        *(("A", 0), ("A", last), ("B", 0), ("B", last))
+    ]
+    # The bench alone evaluates; the robot, which goes by the clock, does not.
+    assert len(EpisodeStore(run / "evaluations" / "episodes")) == 0
+    assert [e.name for e in read_evaluations(run)] == ["warmup", "final"]
+    minutes = curves[1]["clock_minutes"]
+    assert 0 < minutes < 5
+    again = hildaft("fleet", "--robots", "A", "--out", str(run), "--resume")
+    assert again.returncode == 0, again.stderr
+    assert len(list((run / "measured").iterdir())) == len(curves)
+
+
 MISTAKES = {
     ("worker", "--learner", "127.0.0.1:1"): "HILDAFT_TOKEN",
     ("worker", "--token-file", "nowhere"): "cannot be read",

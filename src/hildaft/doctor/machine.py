@@ -106,7 +106,7 @@ def check_torch() -> list[Finding]:
         )
         found.append(Finding("warn", "GPU", text, cure))
     else:
-        text = "no GPU: training runs on the CPU, about 30 minutes for `hildaft demo`"
+        text = "no GPU: training runs on the CPU, about 20 minutes for `hildaft demo`"
         found.append(Finding("ok", "GPU", text))
     if os.environ.get("OMP_NUM_THREADS") not in ("1", None):
         cure = "leave OMP_NUM_THREADS unset or at 1: these networks are small"
