@@ -9,6 +9,10 @@ from torch import Tensor, nn
 STD_FLOOR_SHARE = 0.05
 """A dimension's standard deviation counts as at least this share of the median dimension's."""
 
+STANDARD_LIMIT = 5.0
+"""Standard deviations a standardised value is limited to. Another robot's cameras give values of up to a hundred, which
+drown everything else that the networks read."""
+
 
 @final
 class Normalisation(nn.Module):
@@ -35,9 +39,15 @@ class Normalisation(nn.Module):
             getattr(self, f"{name}_std").copy_(std.clamp(min=floor))
 
     def standardise_h(self, h: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        """Zero mean and unit variance over the demonstrations."""
-        return (h - self.h_mean) / self.h_std
+        """Zero mean and unit variance over the demonstrations, within STANDARD_LIMIT."""
+        return _standardise(h, self.h_mean, self.h_std)
 
     def standardise_features(self, features: Float[Tensor, "*b f"]) -> Float[Tensor, "*b f"]:
-        """Zero mean and unit variance over the demonstrations."""
-        return (features - self.feature_mean) / self.feature_std
+        """Zero mean and unit variance over the demonstrations, within STANDARD_LIMIT."""
+        return _standardise(features, self.feature_mean, self.feature_std)
+
+
+def _standardise(
+    values: Float[Tensor, "*b d"], mean: Float[Tensor, " d"], std: Float[Tensor, " d"]
+) -> Float[Tensor, "*b d"]:
+    return ((values - mean) / std).clamp(-STANDARD_LIMIT, STANDARD_LIMIT)
