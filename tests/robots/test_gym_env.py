@@ -159,6 +159,11 @@ def test_the_check_passes_and_measures_metres():
             "fail",
             "the arm fell off",
         ),
+        (
+            {"tasks": {"reach": GymTask(instruction="x", env_id="odd_gym:Odd/Reach-v0", kwargs={"fails": "make"})}},
+            "fail",
+            "AssertionError, in odd_gym.py, line",
+        ),
         ({"jaws": replace(CONFIG.jaws, source=replace(CONFIG.jaws.source, indices=(12,)))}, "fail", "index 12"),
     ],
 )  # fmt: skip

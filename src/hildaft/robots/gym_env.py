@@ -5,6 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, Final, cast, final
 
 import gymnasium
@@ -209,8 +210,10 @@ def make_env(config: GymConfig, task: str) -> Env:
         env: Env = gymnasium.make(_registered(chosen.env_id), **kwargs)
     except Exception as error:  # an environment's constructor may raise anything
         reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
+        last = extract_tb(error.__traceback__)[-1]
         msg = (
-            f"environment.tasks.{task}.env_id={chosen.env_id!r}: cannot be made ({reason});"
+            f"environment.tasks.{task}.env_id={chosen.env_id!r}: cannot be made"
+            f" ({reason}, in {Path(last.filename).name}, line {last.lineno});"
             " is its package installed in a version that fits? A file of your own is named as file.py:NAME"
         )
         raise HilDaftError(msg) from error
