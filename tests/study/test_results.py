@@ -84,6 +84,17 @@ def test_page_json_and_picture_are_written(study: str, root: Path, tmp_path: Pat
     assert f"commit {document['commit']}" in text
 
 
+def test_a_backbones_latency_stands_beside_its_success(root: Path, tmp_path: Path) -> None:
+    latency = Measurement(name="latency", words=lambda run: ())
+    file = latency.file(root / "g" / "hildaft-s1")
+    file.parent.mkdir(exist_ok=True)
+    times = {"encode_p50_ms": 4.0, "encode_p99_ms": 6.0, "act_p50_ms": 0.2, "act_p99_ms": 0.5}
+    file.write_text(json.dumps({**times, "threads": 1}))
+    text = write_results(make_result(root, "table2", latency), tmp_path / "out", {})[1].read_text()
+    assert "| hildaft | 1 | 4.0, 6.0 | 0.20, 0.50 | 1 | 6 % |" in text
+    assert "| hildaft | 0 | 4.0" not in text
+
+
 def test_table1_counts_all_seeds(root: Path, tmp_path: Path) -> None:
     paths = write_results(make_result(root, "table1"), tmp_path / "out", {})
     runs = json.loads(paths[0].read_text())["runs"]

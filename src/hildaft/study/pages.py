@@ -8,6 +8,7 @@ from hildaft.eval.comparison import Paired, compare_paired, over_seeds
 from hildaft.eval.statistics import Interval, wilson_interval
 from hildaft.study import paper_numbers as paper
 from hildaft.study.collect import Entry
+from hildaft.types import CONTROL_HZ
 
 REFERENCE: Final = "hildaft"
 _LENGTHS: Final = (
@@ -267,8 +268,31 @@ def table2(document: Entry) -> list[str]:
         "",
         *success_table(document),
         *length_table(document),
+        *latency_table(document),
         *cost_table(document),
     ]
+
+
+def latency_table(document: Entry) -> list[str]:
+    """Milliseconds of the networks per step, where they were measured."""
+    lines = [
+        "",
+        "Latency at batch 1, images to action, in ms (median, then 99th percentile), and the share of the 100 ms step "
+        "that the slowest hundredth takes:",
+        "",
+        "| method | seed | encode | act | threads | share |",
+        "|---|---|---|---|---|---|",
+    ]
+    for run in document["runs"]:
+        if found := run["measured"].get("latency"):
+            slow = found["encode_p99_ms"] + found["act_p99_ms"]
+            lines.append(
+                f"| {run['method']} | {run['seed']} |"
+                f" {found['encode_p50_ms']:.1f}, {found['encode_p99_ms']:.1f} |"
+                f" {found['act_p50_ms']:.2f}, {found['act_p99_ms']:.2f} |"
+                f" {found['threads']} | {slow * CONTROL_HZ / 10:.0f} % |"
+            )
+    return lines
 
 
 def ablations(document: Entry) -> list[str]:

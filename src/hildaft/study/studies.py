@@ -108,9 +108,21 @@ def _fig5(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
 
 def _table2(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
     del quick
-    octo = [replace(_method("hildaft", seed, amounts), method="hildaft") for seed in seeds]
+    octo = [
+        replace(_method("hildaft", seed, amounts), measurements=(_latency("octo-tiny"),))
+        for seed in seeds
+    ]
     words = train_words("hildaft", amounts, "--backbone=smol-tiny")
-    return octo + [Member(method="smol-tiny", seed=seed, words=words) for seed in seeds]
+    smol = [
+        Member(method="smol-tiny", seed=seed, words=words, measurements=(_latency("smol-tiny"),))
+        for seed in seeds
+    ]
+    return octo + smol
+
+
+def _latency(backbone: str) -> Measurement:
+    """Of a backbone and the head behind it; meant for a machine on which nothing else runs (`--jobs 1`)."""
+    return Measurement(name="latency", words=lambda _: ("doctor", "--backbone", backbone, "--json"))
 
 
 def _ablations(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
