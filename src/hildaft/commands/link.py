@@ -67,9 +67,8 @@ def learner(words: Sequence[str]) -> int:
             crew=crew,
             evaluate=given.evaluate,
         ) as (session, server, _):
-            host = given.listen.rpartition(":")[0]
             print(
-                f"learner ready: hildaft worker --learner {host}:{server.port} "
+                f"learner ready: hildaft worker --learner {given.listen.rpartition(':')[0]}:{server.port} "
                 f"--token-file {given.out / 'token'}",
                 file=sys.stderr,
                 flush=True,
