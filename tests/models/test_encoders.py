@@ -11,6 +11,7 @@ from hildaft.models.backbone import camera_image, save_weights
 from hildaft.models.encoders import (
     ImageEncoderConfig,
     KeyPointEncoder,
+    UnreadKeyPoints,
     embed_phrases,
     load_image_encoder,
     phrases_hash,
@@ -45,6 +46,20 @@ def test_features_are_read_from_the_decoder_and_the_named_points():
     assert features.shape == (2, model.dim)
     torch.testing.assert_close(named[:, : 2 * count], points["head"].position[:, :count].flatten(1))
     torch.testing.assert_close(features, expected)
+
+
+def test_unread_features_are_what_the_geometry_is_read_from():
+    model = KeyPointEncoder().eval()
+    unread, count, points = UnreadKeyPoints(model), model.config.named_points, model.config.points
+    assert unread.hash not in {model.hash, UnreadKeyPoints(KeyPointEncoder()).hash}
+    with torch.inference_mode():
+        features = unread.encode(images())
+        assert features.shape == (2, unread.dim)
+        units, seen = features.split([model.config.hidden, unread.dim - model.config.hidden], 1)
+        seen = seen.view(2, len(model.config.cameras), points, 3)[:, :, :count]
+        named = [torch.cat([s[..., :2].flatten(1), s[..., 2]], 1) for s in seen.unbind(1)]
+        read = model.reading(torch.cat([units, *named], 1))
+        torch.testing.assert_close(read, model.encode(images()))
 
 
 @given(column=st.integers(0, 7), row=st.integers(0, 7))

@@ -206,9 +206,14 @@ class KeyPointEncoder(nn.Module):
 
     def encode(self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Float[Tensor, "b f"]:
         """Features of a batch of observations (RGB, 0-255)."""
-        pixels = {name: camera_image(images, name, side) for name, side in self.config.cameras}
-        trunk, points = self.trunk(pixels)
+        trunk, points = self.trunk(self.pixels(images))
         return self.features(trunk, self.named(points))
+
+    def pixels(
+        self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]
+    ) -> dict[str, Float[Tensor, "b 3 s s"]]:
+        """Each camera's image at the side it is read at, in [-1, 1]."""
+        return {name: camera_image(images, name, side) for name, side in self.config.cameras}
 
     def trunk(
         self, pixels: Mapping[str, Float[Tensor, "b 3 s s"]]
@@ -235,6 +240,34 @@ class KeyPointEncoder(nn.Module):
             position, sharpness = points[name].position, points[name].sharpness
             parts += [position[:, :count].flatten(1), sharpness[:, :count].flatten(1)]
         return torch.cat(parts, 1)
+
+
+@final
+class UnreadKeyPoints:
+    """An `ImageEncoder` for other scenes: all key points and the decoder's units, before the geometry is read.
+
+    What is read is about bolts, a slot and a spot; where there are none it says less than what it is read from.
+    """
+
+    def __init__(self, encoder: KeyPointEncoder) -> None:
+        self._encoder = encoder
+
+    @property
+    def dim(self) -> int:
+        """Width of the feature vector."""
+        config = self._encoder.config
+        return config.hidden + 3 * config.points * len(config.cameras)
+
+    @property
+    def hash(self) -> str:
+        """Content hash of the same weights, other than that of the geometry read."""
+        return content_hash({"unread": self._encoder.hash}, {})
+
+    def encode(self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Float[Tensor, "b f"]:
+        """Features of a batch of observations (RGB, 0-255): the decoder's units, then (x, y, sharpness) by camera."""
+        trunk, points = self._encoder.trunk(self._encoder.pixels(images))
+        seen = [torch.cat([p.position, p.sharpness], -1).flatten(1) for p in points.values()]
+        return torch.cat([self._encoder.decoder(trunk), *seen], 1)
 
 
 def load_image_encoder(

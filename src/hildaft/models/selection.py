@@ -20,7 +20,7 @@ BACKBONES: Final = (
 """Words that stand alone; `octo:` and `smolvla:` take any folder or hub name besides."""
 _SOURCED: Final = ("octo", "smolvla")
 
-IMAGE_ENCODERS: Final = ("keypoints",)
+IMAGE_ENCODERS: Final = ("keypoints", "keypoints-unread")
 _SOURCED_IMAGE: Final = ("resnet10", "resnet18")
 
 TEXT_ENCODERS: Final = ("words", "minilm")
@@ -32,8 +32,9 @@ class EncoderConfig:
     """The encoders beside the backbone, and what a published backbone needs to know."""
 
     image: str = "keypoints"
-    """What critics and refinement actor see: `keypoints` (embedded), `resnet10:FILE` or `resnet18:FILE` (torchvision's
-    names, .safetensors or .pth). The paper's is a frozen ResNet."""
+    """What critics and refinement actor see: `keypoints` (embedded: the bolt bench's geometry as read),
+    `keypoints-unread` (what it is read from, for scenes without bolts; an environment of your own starts with it),
+    `resnet10:FILE` or `resnet18:FILE` (torchvision's names, .safetensors or .pth). The paper's is a frozen ResNet."""
     text: str = "words"
     """Embedding of the refinement commands: `words` (embedded), `t5:FOLDER-OR-NAME` (the paper's), `minilm`."""
     tokenizer: str = ""
@@ -95,10 +96,11 @@ def load_backbone(given: str, config: EncoderConfig) -> Backbone:
 def load_image_encoder(config: EncoderConfig) -> ImageEncoder:
     """The image encoder a run chose, frozen; raises HilDaftError where its weights are missing or foreign."""
     word, source = split_choice("encoders.image", config.image, IMAGE_ENCODERS, _SOURCED_IMAGE)
-    if word == "keypoints":
-        from hildaft.models.encoders import load_image_encoder
+    if word in IMAGE_ENCODERS:
+        from hildaft.models.encoders import UnreadKeyPoints, load_image_encoder
 
-        return load_image_encoder()
+        embedded = load_image_encoder()
+        return embedded if word == "keypoints" else UnreadKeyPoints(embedded)
     from hildaft.models.resnet import ResNetConfig, load_resnet
 
     depth: Literal[10, 18] = 10 if word == "resnet10" else 18
