@@ -196,6 +196,14 @@ def read_config(path: Path) -> RunConfig:
 
 
 def with_environment(config: RunConfig, path: Path) -> RunConfig:
-    """The config with the environment of a YAML file in the bolt bench's place, all of its tasks trained."""
+    """The config with the environment of a YAML file in the bolt bench's place, all of its tasks trained.
+
+    Its scenes hold no bolts: image features are what the embedded encoder reads the bench's geometry from.
+    """
     environment = read_environment(path)
-    return dataclasses.replace(config, environment=environment, tasks=tuple(environment.tasks))
+    return dataclasses.replace(
+        config,
+        environment=environment,
+        tasks=tuple(environment.tasks),
+        encoders=dataclasses.replace(config.encoders, image="keypoints-unread"),
+    )

@@ -306,6 +306,7 @@ def test_an_arm_is_named_as_an_environment_and_comes_back_from_a_run_folder(tmp_
     (tmp_path / "desk.yaml").write_text(DESK_FILE)
     config = with_environment(RunConfig(), tmp_path / "desk.yaml")
     assert config.instructions == {"reach": "reach for the bolt"}
+    assert config.encoders.image == "keypoints-unread"
     assert config.environment.joint_keys.urdf == str(tmp_path / "desk.urdf")
     write_config(config, tmp_path / "config.yaml")
     assert read_config(tmp_path / "config.yaml") == config
