@@ -10,6 +10,7 @@ import json
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,6 +42,8 @@ class Arguments:
     """Evaluation episodes per task."""
     seed: int = 0
     """Decides scenes and weights."""
+    robot: Literal["A", "B"] = "A"
+    """Variant of the bench; the encoders have never seen B."""
     out: Path | None = None
     """JSON file to write."""
 
@@ -81,7 +84,7 @@ def as_demonstration(episode: Episode, labels: list[Action]) -> Episode:
 def main() -> None:
     given = tyro.cli(Arguments)
     torch.set_num_threads(1)
-    config = replace(PRESETS["bc"], seed=given.seed)
+    config = replace(PRESETS["bc"], seed=given.seed, robot=given.robot)
     encoders = build_encoders(config)
     learner = build_learner(config, encoders)
     policy = build_policy(config, encoders)
