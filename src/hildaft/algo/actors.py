@@ -43,9 +43,24 @@ class Actors(nn.Module):
         proprio: Float[Tensor, "*b p"],
     ) -> Float[Tensor, "*b hidden"]:
         """The state's share of the primary actor's first layer, from what the encoders give."""
-        seen = self.normalisation.standardise_h(h)
-        if self.primary.config.reads_features:
-            seen = torch.cat([seen, self.normalisation.standardise_features(features)], dim=-1)
+        return self.embed_standard(*self.standardise(h, features), proprio)
+
+    def standardise(
+        self, h: Float[Tensor, "*b d"], features: Float[Tensor, "*b f"]
+    ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b f"]]:
+        """h and image features as the networks read them; once per batch is enough."""
+        return self.normalisation.standardise_h(h), self.normalisation.standardise_features(
+            features
+        )
+
+    def embed_standard(
+        self,
+        h: Float[Tensor, "*b d"],
+        features: Float[Tensor, "*b f"],
+        proprio: Float[Tensor, "*b p"],
+    ) -> Float[Tensor, "*b hidden"]:
+        """`embed_primary` of what `standardise` returned."""
+        seen = torch.cat([h, features], dim=-1) if self.primary.config.reads_features else h
         return self.primary.embed_state(seen, proprio)
 
     def primary_action(
@@ -67,9 +82,10 @@ class Actors(nn.Module):
         noise: Float[Tensor, "*b 7"],
     ) -> Float[Tensor, "*b 7"]:
         """Refinement mode: an unclipped action from noise of eq. 2."""
-        standard = self.normalisation.standardise_features(features)
-        mean = self.refinement.mean(self.refinement.embed_state(standard, proprio), command)
-        return self.primary_action(h, features, proprio, steer_noise(noise, mean))
+        h, features = self.standardise(h, features)
+        mean = self.refinement.mean(self.refinement.embed_state(features, proprio), command)
+        state = self.embed_standard(h, features, proprio)
+        return self.primary.act(state, steer_noise(noise, mean))
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of every weight and of the normalisation, by name."""

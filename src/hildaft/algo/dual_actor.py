@@ -142,14 +142,15 @@ class DualActor:
             if phase == "warmup"
             else (config.online_bc_weight, config.online_q_weight)
         )
-        state = self.actors.embed_primary(batch.h, batch.features, batch.proprio)
+        seen = self.actors.standardise(batch.h, batch.features)
+        state = self.actors.embed_standard(*seen, batch.proprio)
         noise = self._draws.noise(batch.reward.shape)
         action = primary.act(state, noise)
         bc_loss = self._primary_bc_loss(batch, state, action, noise)
         loss = bc_weight * bc_loss
         measured = {"actor/bc_loss": bc_loss}
         if q_weight:
-            q_value = self.ensembles.mean_q(action, batch)
+            q_value = self.ensembles.mean_q(action, batch, self.ensembles.select(*seen))
             q_loss, task_weights = self._primary_q_loss(q_value, batch.tasks)
             loss = loss + q_weight * q_loss
             measured["actor/q_loss"] = q_loss
@@ -182,9 +183,9 @@ class DualActor:
         config, primary, refinement = self.config, self._held_primary, self.actors.refinement
         noise = self._draws.noise(batch.command.shape)
         with torch.no_grad():
-            primary_state = self.actors.embed_primary(batch.h, batch.features, batch.proprio)
+            h, features = self.actors.standardise(batch.h, batch.features)
+            primary_state = self.actors.embed_standard(h, features, batch.proprio)
             primary_action = primary.act(primary_state, noise)
-            features = self.actors.normalisation.standardise_features(batch.features)
         random_command = self._draws.integers(COMMAND_COUNT, batch.command.shape)
         null = torch.full_like(batch.command, NULL_COMMAND.index)
         # One pass for the spoken command, "[null]" and the random command of the same states and
@@ -194,7 +195,8 @@ class DualActor:
         action, null_action, random_action = primary.act(primary_state, steer_noise(noise, mean))
 
         bc_loss = losses.refinement_bc_loss(action, batch.action)
-        q_loss = losses.refinement_q_loss(self.ensembles.mean_q(action, batch))
+        q_value = self.ensembles.mean_q(action, batch, self.ensembles.select(h, features))
+        q_loss = losses.refinement_q_loss(q_value)
         reg_loss = losses.refinement_reg_loss(null_action, primary_action)
         counterfactual_loss = losses.counterfactual_loss(
             random_action,
@@ -338,11 +340,12 @@ class DualActor:
     def _joint_loss(self, batch: TalkTweakBatch) -> Float[Tensor, ""]:
         """X3: eq. 8 as a loss of the primary actor; the refinement actor's mean is held fixed."""
         noise = self._draws.noise(batch.command.shape)
+        h, features = self.actors.standardise(batch.h, batch.features)
         with torch.no_grad():
-            features = self.actors.normalisation.standardise_features(batch.features)
             embedded = self.actors.refinement.embed_state(features, batch.proprio)
             noise = steer_noise(noise, self.actors.refinement.mean(embedded, batch.command))
-        action = self.actors.primary_action(batch.h, batch.features, batch.proprio, noise)
+        state = self.actors.embed_standard(h, features, batch.proprio)
+        action = self.actors.primary.act(state, noise)
         return losses.refinement_bc_loss(action, batch.action)
 
     def _due(self, part: Part) -> bool:

@@ -104,16 +104,31 @@ class Ensembles:
         self, h: Float[Tensor, "n b d"], features: Float[Tensor, "n b f"]
     ) -> Float[Tensor, "n b g"]:
         """What the critics read, standardised."""
-        features = self._actors.normalisation.standardise_features(features)
+        normalisation = self._actors.normalisation
+        features = normalisation.standardise_features(features)
         if not self.config.critic_reads_h:
             return features
-        return torch.cat([features, self._actors.normalisation.standardise_h(h)], dim=-1)
+        return self.select(normalisation.standardise_h(h), features)
+
+    def select(
+        self, h: Float[Tensor, "n b d"], features: Float[Tensor, "n b f"]
+    ) -> Float[Tensor, "n b g"]:
+        """`features` of what is standardised already."""
+        return torch.cat([features, h], dim=-1) if self.config.critic_reads_h else features
 
     def members_q(
-        self, action: Float[Tensor, "n b 7"], batch: Batch | TalkTweakBatch
+        self,
+        action: Float[Tensor, "n b 7"],
+        batch: Batch | TalkTweakBatch,
+        features: Float[Tensor, "n b g"] | None = None,
     ) -> Float[Tensor, "n e b"]:
-        """Every member's value of each row's action; the critics are held fixed."""
-        features, proprio = self.features(batch.h, batch.features), batch.proprio
+        """Every member's value of each row's action; the critics are held fixed.
+
+        `features`: what the critics read of the batch, where it is at hand.
+        """
+        proprio = batch.proprio
+        if features is None:
+            features = self.features(batch.h, batch.features)
         rows = action.shape[:2]
         if self.config.shared_critic:
             features, proprio, action = (
@@ -127,10 +142,13 @@ class Ensembles:
         return q_value
 
     def mean_q(
-        self, action: Float[Tensor, "n b 7"], batch: Batch | TalkTweakBatch
+        self,
+        action: Float[Tensor, "n b 7"],
+        batch: Batch | TalkTweakBatch,
+        features: Float[Tensor, "n b g"] | None = None,
     ) -> Float[Tensor, "n b"]:
-        """Mean over the ensemble of the value of each row's action."""
-        return self.members_q(action, batch).mean(dim=1)
+        """Mean over the ensemble of the value of each row's action (see `members_q`)."""
+        return self.members_q(action, batch, features).mean(dim=1)
 
     def state(self) -> dict[str, Tensor]:
         """Networks and moments by name; not copies."""
@@ -175,10 +193,12 @@ class Ensembles:
         with torch.no_grad():
             if next_action is None:
                 noise = self._draws.noise(batch.reward.shape)
-                next_action = self._actors.primary_action(
-                    batch.next_h, batch.next_features, batch.next_proprio, noise
-                )
-            features = self.features(batch.next_h, batch.next_features)
+                seen = self._actors.standardise(batch.next_h, batch.next_features)
+                embedded = self._actors.embed_standard(*seen, batch.next_proprio)
+                next_action = self._actors.primary.act(embedded, noise)
+                features = self.select(*seen)
+            else:
+                features = self.features(batch.next_h, batch.next_features)
             state = critic.embed_state(weights, features, batch.next_proprio)
             next_q = critic.q_values(weights, state, next_action.unsqueeze(2)).squeeze(3)
             return losses.bellman_target(

@@ -92,16 +92,9 @@ class SteeredActors(nn.Module):
         self.primary = actors.primary
         self.refinement = actors.refinement
         self.noise = noise
-        # Not a submodule: its parts already are.
+        # Not submodules: their parts already are.
+        self.standardise, self.embed_standard = actors.standardise, actors.embed_standard
         self.embed_primary = actors.embed_primary
-
-    def standardise(
-        self, h: Float[Tensor, "*b d"], features: Float[Tensor, "*b f"]
-    ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b f"]]:
-        """What the noise actor reads."""
-        return self.normalisation.standardise_h(h), self.normalisation.standardise_features(
-            features
-        )
 
     def primary_action(
         self,
@@ -111,8 +104,9 @@ class SteeredActors(nn.Module):
         noise: Float[Tensor, "*b 7"],
     ) -> Float[Tensor, "*b 7"]:
         """An unclipped action from a sample of N(0, I)."""
-        chosen = self.noise.steer(*self.standardise(h, features), proprio, noise)
-        return self.primary.act(self.embed_primary(h, features, proprio), chosen)
+        seen = self.standardise(h, features)
+        chosen = self.noise.steer(*seen, proprio, noise)
+        return self.primary.act(self.embed_standard(*seen, proprio), chosen)
 
     def refined_action(
         self,
