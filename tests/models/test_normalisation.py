@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hildaft.models.normalisation import STANDARD_LIMIT, Normalisation
 
 
-def _fitted(rows: int = 200) -> tuple[Normalisation, torch.Tensor, torch.Tensor]:
+def _fitted() -> tuple[Normalisation, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    h = 3.0 + 2.0 * torch.rand(rows, 4, generator=generator)
-    features = torch.rand(rows, 3, generator=generator)
+    h = 3.0 + 2.0 * torch.rand(200, 4, generator=generator)
+    features = torch.rand(200, 3, generator=generator)
     features[:, 0] = 0.5
     normalisation = Normalisation(4, 3)
     normalisation.fit(h, features)

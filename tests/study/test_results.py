@@ -93,6 +93,8 @@ def test_a_backbones_latency_stands_beside_its_success(root: Path, tmp_path: Pat
     text = write_results(make_result(root, "table2", latency), tmp_path / "out", {})[1].read_text()
     assert "| hildaft | 1 | 4.0, 6.0 | 0.20, 0.50 | 1 | 6 % |" in text
     assert "| hildaft | 0 | 4.0" not in text
+    without = write_results(make_result(root, "table2"), tmp_path / "without", {})[1].read_text()
+    assert "Latency" not in without
 
 
 def test_table1_counts_all_seeds(root: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class Actors(nn.Module):
     def standardise(
         self, h: Float[Tensor, "*b d"], features: Float[Tensor, "*b f"]
     ) -> tuple[Float[Tensor, "*b d"], Float[Tensor, "*b f"]]:
-        """h and image features as the networks read them; once per batch is enough."""
+        """What the networks read: h and image features, standardised; once per batch is enough."""
         return self.normalisation.standardise_h(h), self.normalisation.standardise_features(
             features
         )
