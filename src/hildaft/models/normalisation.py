@@ -10,8 +10,8 @@ STD_FLOOR_SHARE = 0.05
 """A dimension's standard deviation counts as at least this share of the median dimension's."""
 
 STANDARD_LIMIT = 5.0
-"""Standard deviations a standardised value is limited to. Another robot's cameras give values of up to a hundred, which
-drown everything else that the networks read."""
+"""Standard deviations a standardised value is limited to. Cameras that the demonstrations never saw, as robot B's, give
+values beyond a hundred (docs/LOG.md)."""
 
 
 @final
