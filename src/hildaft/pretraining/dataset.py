@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from hildaft.robots.bolt_sim.model import HEAD_SIZE, WRIST_SIZE
+from hildaft.robots.bolt_sim.random_benches import draw_look
 from hildaft.robots.bolt_sim.random_scenes import LANDMARKS, landmarks, place_random_scene
-from hildaft.robots.bolt_sim.scene import BoltScene
+from hildaft.robots.bolt_sim.scene import MAX_BOLTS, BoltScene
 from hildaft.types import HilDaftError
 
 CAMERAS: Final = {"head": HEAD_SIZE, "wrist": WRIST_SIZE}
@@ -22,6 +23,8 @@ KEY_POINTS: Final = ("head", "tail", "slot_mouth", "slot_end", "spot", "tcp")
 """Points whose pixels are labelled, in the order of the label arrays."""
 
 _SHARD_FRAMES: Final = 1000
+_BENCH_FRAMES: Final = 8
+"""Frames on one random bench: a scene takes longer to build than a frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,10 @@ class DatasetConfig:
     """Training frames."""
     held_out: int = 2_000
     """Frames of the same kind, kept for the probe."""
-    jitter_share: float = 0.15
-    """Share of the frames with disturbed cameras, colours and light."""
+    jitter_share: float = 0.1
+    """Share of robot A's frames with disturbed cameras, colours and light."""
+    bench_share: float = 0.2
+    """Share of the frames on other benches: mounting, cameras and all colours drawn at random."""
     seed: int = 0
     """Frame i depends on (seed, i) alone."""
     workers: int = 2
@@ -45,9 +50,10 @@ class DatasetConfig:
             if value < _SHARD_FRAMES or value % _SHARD_FRAMES:
                 msg = f"dataset {name}={value}: a multiple of {_SHARD_FRAMES} is allowed"
                 raise HilDaftError(msg)
-        if not 0.0 <= self.jitter_share <= 1.0:
-            msg = f"dataset jitter_share={self.jitter_share}: 0 to 1 is allowed"
-            raise HilDaftError(msg)
+        for name in ("jitter_share", "bench_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                msg = f"dataset {name}={getattr(self, name)}: 0 to 1 is allowed"
+                raise HilDaftError(msg)
         if self.workers < 1:
             msg = f"dataset workers={self.workers}: 1 or more is allowed"
             raise HilDaftError(msg)
@@ -103,7 +109,7 @@ def build_frames(cache: Path, config: DatasetConfig) -> tuple[Frames, Frames]:
 
 def shard_folders(cache: Path, config: DatasetConfig) -> tuple[list[Path], list[Path]]:
     """Folders of the (training, held-out) shards; the training ones come first in frame order."""
-    stem = f"seed{config.seed}-jitter{config.jitter_share:g}"
+    stem = f"seed{config.seed}-jitter{config.jitter_share:g}-benches{config.bench_share:g}"
     total = (config.frames + config.held_out) // _SHARD_FRAMES
     held_out = config.held_out // _SHARD_FRAMES
     # Held-out shards are numbered from the start, so that more training frames leave them as they are.
@@ -114,16 +120,13 @@ def shard_folders(cache: Path, config: DatasetConfig) -> tuple[list[Path], list[
 def _write_shard(job: tuple[Path, DatasetConfig]) -> None:
     folder, config = job
     first = int(folder.name.rsplit("-", 1)[1]) * _SHARD_FRAMES
-    scene = BoltScene("A")
     images = {c: np.empty((_SHARD_FRAMES, s, s, 3), np.uint8) for c, s in CAMERAS.items()}
     rows: list[dict[str, np.ndarray]] = []
-    for index in range(_SHARD_FRAMES):
-        rng = np.random.default_rng([config.seed, first + index])
+    for index, (scene, rng, elsewhere) in enumerate(_scenes(config, first)):
         rendered, labels = draw_frame(scene, rng, config.jitter_share)
-        rows.append(labels)
+        rows.append(labels | {"elsewhere": np.array(elsewhere)})
         for camera in CAMERAS:
             images[camera][index] = rendered[camera]
-    scene.close()
     partial = folder.with_name(folder.name + f".part{os.getpid()}")
     partial.mkdir()
     for camera in CAMERAS:
@@ -131,6 +134,20 @@ def _write_shard(job: tuple[Path, DatasetConfig]) -> None:
     labels = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     np.savez(partial / "labels.npz", **labels)  # pyright: ignore[reportArgumentType] - no label is called allow_pickle
     partial.rename(folder)
+
+
+def _scenes(
+    config: DatasetConfig, first: int
+) -> Iterator[tuple[BoltScene, np.random.Generator, bool]]:
+    """Scene and generator of each frame of a shard, and whether it is on another bench than A."""
+    elsewhere = round(config.bench_share * _SHARD_FRAMES / _BENCH_FRAMES) * _BENCH_FRAMES
+    for start in [*range(0, elsewhere, _BENCH_FRAMES), elsewhere]:
+        foreign = start < elsewhere
+        look = draw_look(np.random.default_rng([config.seed, first + start, 1]))
+        scene = BoltScene(look if foreign else "A", MAX_BOLTS)
+        for index in range(start, start + _BENCH_FRAMES if foreign else _SHARD_FRAMES):
+            yield scene, np.random.default_rng([config.seed, first + index]), foreign
+        scene.close()
 
 
 def draw_frame(

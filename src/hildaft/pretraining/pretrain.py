@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import torch
 
-from hildaft.models.backbone import NETWORK_IMAGE_SIZE, save_weights
-from hildaft.models.octo import OctoTiny
+from hildaft.models.backbone import NETWORK_IMAGE_SIZE, load_frozen, save_weights
+from hildaft.models.encoders import load_image_encoder
+from hildaft.models.octo import OctoConfig, OctoTiny
 from hildaft.pretraining.batches import Batches
 from hildaft.pretraining.dataset import CAMERAS, DatasetConfig, Frames, build_frames
 from hildaft.pretraining.decoder import DecoderConfig, train_decoder
@@ -21,6 +22,9 @@ from hildaft.pretraining.probe import probe
 from hildaft.pretraining.readout import ReadoutConfig, add_block, train_readout
 from hildaft.pretraining.smol import train_smol
 from hildaft.pretraining.trainer import Trainer, TrainerConfig
+
+OCTO_FILE: Final = "octo_tiny.safetensors"
+ENCODER_FILE: Final = "image_encoder.safetensors"
 
 # Without these every large activation is a fresh mapping, and page faults cost a third of the time.
 _ALLOCATOR: Final = {
@@ -38,6 +42,8 @@ class PretrainConfig:
     """Folder for frames, logs and checkpoints (about 250 KB per frame); outside the repository."""
     output: Path
     """Folder that receives octo_tiny.safetensors, smol_tiny.safetensors and image_encoder.safetensors."""
+    start: Path | None = None
+    """Folder of weights, named as in `output`, to go on from; random ones where none is given."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     """What is rendered."""
     octo: TrainerConfig = field(default_factory=lambda: TrainerConfig(steps=4_800))
@@ -62,7 +68,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     os.environ.update({k: os.environ.get(k, v) for k, v in _ALLOCATOR.items()})
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         jobs = [pool.apply_async(run, (config,)) for run in (train_octo, train_encoder)]
-        parts = (config.cache, config.output, config.dataset, config.smol)
+        parts = (config.cache, config.output, config.dataset, config.smol, config.start)
         jobs.append(pool.apply_async(train_smol, parts))
         octo, encoder, smol = (job.get() for job in jobs)
     report = {"octo_tiny": octo, "image_encoder": encoder, "smol_tiny": smol}
@@ -76,11 +82,16 @@ def train_octo(config: PretrainConfig) -> dict[str, Any]:
         config, config.octo, dict.fromkeys(CAMERAS, NETWORK_IMAGE_SIZE)
     )
     network = OctoPretraining()
+    if config.start is not None:
+        # Not `load_octo_tiny`: that folds the standardised convolutions, which then no longer learn.
+        model = load_frozen(config.start / OCTO_FILE, "octo-tiny", _octo_from)
+        network.model = model.requires_grad_(requires_grad=True)
     trainer = Trainer(network, network, config.octo, config.cache / "octo_tiny")
     seconds = _timed(lambda: trainer.run(batches))
     before = probe(network, test, held_out)
     if config.readout.steps:
-        network = add_block(network)
+        if config.start is None:
+            network = add_block(network)
         seconds += _timed(lambda: train_readout(network, batches, config.readout))
     table = probe(network, test, held_out)
     model = network.model
@@ -89,7 +100,7 @@ def train_octo(config: PretrainConfig) -> dict[str, Any]:
         "trainer": asdict(config.octo),
         "readout": asdict(config.readout),
     }
-    path = config.output / "octo_tiny.safetensors"
+    path = config.output / OCTO_FILE
     save_weights(path, model.config_record(), model.state_dict(), recipe)
     report = _report(model.hash, config.octo, len(frames), seconds, table)
     return report | {"probe_first_stage": before}
@@ -99,6 +110,9 @@ def train_encoder(config: PretrainConfig) -> dict[str, Any]:
     """Trains, probes and writes the image encoder: all of it, then its decoder alone."""
     frames, held_out, batches, test = _open(config, config.encoder, CAMERAS)
     network = EncoderPretraining()
+    if config.start is not None:
+        model = load_image_encoder(config.start / ENCODER_FILE)
+        network.model = model.requires_grad_(requires_grad=True)
     trainer = Trainer(network, network, config.encoder, config.cache / "image_encoder")
     seconds = _timed(lambda: trainer.run(batches))
     before = probe(network, test, held_out)
@@ -110,10 +124,14 @@ def train_encoder(config: PretrainConfig) -> dict[str, Any]:
         "trainer": asdict(config.encoder),
         "decoder": asdict(config.decoder),
     }
-    path = config.output / "image_encoder.safetensors"
+    path = config.output / ENCODER_FILE
     save_weights(path, model.config_record(), model.state_dict(), recipe)
     report = _report(model.hash, config.encoder, len(frames), seconds, table)
     return report | {"probe_first_stage": before}
+
+
+def _octo_from(record: dict[str, Any]) -> OctoTiny:
+    return OctoTiny(OctoConfig(**record))
 
 
 def _open(

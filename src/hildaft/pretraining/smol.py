@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hildaft.models.backbone import NETWORK_IMAGE_SIZE, save_weights
 from hildaft.models.octo import OctoTiny
-from hildaft.models.smol import SmolTiny
+from hildaft.models.smol import SmolTiny, load_smol_tiny
 from hildaft.pretraining.batches import SKETCH_DIM, Batch, Batches
 from hildaft.pretraining.dataset import CAMERAS, KEY_POINTS, DatasetConfig, build_frames
 from hildaft.pretraining.networks import patch_losses
@@ -20,6 +20,7 @@ from hildaft.pretraining.targets import TARGET_DIM
 from hildaft.pretraining.trainer import Trainer, TrainerConfig
 from hildaft.types import ACTION_DIM
 
+SMOL_FILE: Final = "smol_tiny.safetensors"
 _BETA: Final = 0.1
 
 
@@ -56,9 +57,15 @@ class SmolPretraining(nn.Module):
 
 
 def train_smol(
-    cache: Path, output: Path, dataset: DatasetConfig, trainer: TrainerConfig
+    cache: Path,
+    output: Path,
+    dataset: DatasetConfig,
+    trainer: TrainerConfig,
+    start: Path | None = None,
 ) -> dict[str, Any]:
     """Trains, probes and writes smol-tiny on one thread; goes on from its checkpoint in `cache`.
+
+    The first step starts at the weights in the folder `start` where one is given.
 
     Returns:
         Its content hash, steps and probe table.
@@ -72,13 +79,15 @@ def train_smol(
     words = OctoTiny()
     torch.manual_seed(trainer.seed)
     network = SmolPretraining()
+    if start is not None:
+        network.model = load_smol_tiny(start / SMOL_FILE).requires_grad_(requires_grad=True)
     run = Trainer(network, network, trainer, cache / "smol_tiny")
     sides = dict.fromkeys(CAMERAS, NETWORK_IMAGE_SIZE)
     run.run(Batches(frames, words, trainer.seed, sides))
     table = probe(network, Batches(held_out, words, 1, sides), held_out)
     recipe = {"dataset": asdict(dataset), "trainer": asdict(trainer)}
     model = network.model
-    path = output / "smol_tiny.safetensors"
+    path = output / SMOL_FILE
     save_weights(path, model.config_record(), model.state_dict(), recipe)
     return {
         "hash": model.hash,

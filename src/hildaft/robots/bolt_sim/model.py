@@ -341,9 +341,8 @@ def _light(direction: tuple[float, float, float], strength: float) -> str:
     )
 
 
-def build_mjcf(robot: RobotName, bolts: int) -> str:
+def build_mjcf(look: RobotLook, bolts: int) -> str:
     """MJCF of the whole bench for one robot, with `bolts` bolts (1 to 4)."""
-    look = LOOKS[robot]
     head_axes = look_at_axes(look.head_position_m, look.head_target_m, (0.0, 0.0, 1.0))
     # Rings, so that a bolt held over it hides only the middle.
     colours = (_SPOT, _SPOT_RING, _SPOT)
@@ -352,7 +351,7 @@ def build_mjcf(robot: RobotName, bolts: int) -> str:
         for i, radius in enumerate(SPOT_RADII_M)
     )
     return f"""
-<mujoco model="bolt bench {robot}">
+<mujoco model="bolt bench">
   <compiler angle="radian" autolimits="true"/>
   <option timestep="{TIMESTEP_S}" integrator="implicitfast" cone="elliptic" impratio="10"
     iterations="50" ls_iterations="50" tolerance="1e-8"><flag multiccd="enable"/></option>

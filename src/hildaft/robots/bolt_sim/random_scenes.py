@@ -69,6 +69,10 @@ _SOLVER_ITERATIONS: Final = 10
 _MAX_PENETRATION_M: Final = 0.0012
 _GRIP_SQUEEZE_M: Final = 0.0002
 _MAX_DRAWS: Final = 200
+_ASSEMBLED_SHARE: Final = 0.4
+"""Share of the scenes with bolts in the rail already, where there are bolts for it."""
+_SPACING_M: Final = (0.0235, 0.0285)
+_IN_RAIL_M: Final = 0.030
 _UP: Final = np.array([0.0, 0.0, 1.0])
 
 Vector = Float64[np.ndarray, "3"]
@@ -103,7 +107,8 @@ def landmarks(state: SceneState) -> Float64[np.ndarray, "6 3"]:
 def place_random_scene(scene: BoltScene, rng: np.random.Generator, *, jitter: bool) -> SceneState:
     """Draws placements until the arm reaches one and nothing penetrates, and sets the scene to it.
 
-    With `jitter` cameras, colours and light are disturbed too. Equal generators give equal scenes.
+    With `jitter` cameras, colours and light are disturbed too. Bolts beyond the scene's first stand assembled in the
+    rail, as later in a chain, or are out of sight. Equal generators give equal scenes.
     """
     if jitter:
         scene.randomise_look(rng)
@@ -111,8 +116,11 @@ def place_random_scene(scene: BoltScene, rng: np.random.Generator, *, jitter: bo
         scene.reset_look()
     # Fixed before the first draw: what is rejected often (close to the rail) would be rare otherwise.
     situation = str(rng.choice(list(SITUATIONS), p=list(SITUATIONS.values())))
+    assembled = int(rng.integers(1, scene.bolts)) if _any_assembled(scene, rng) else 0
     for _ in range(_MAX_DRAWS):
-        if _accept(scene, draw_placement(rng, situation)):
+        placement = draw_placement(rng, situation)
+        _place_assembled(scene, rng, placement, assembled)
+        if _accept(scene, placement):
             break
     else:
         msg = f"no valid scene in {_MAX_DRAWS} draws"
@@ -130,6 +138,31 @@ def draw_placement(rng: np.random.Generator, situation: str) -> Placement:
     if kind in ("held", "erect"):
         return _draw_held(rng, situation, slot, spot)
     return _draw_free(rng, place, slot, spot)
+
+
+def _any_assembled(scene: BoltScene, rng: np.random.Generator) -> bool:
+    return scene.bolts > 1 and rng.random() < _ASSEMBLED_SHARE
+
+
+def _place_assembled(
+    scene: BoltScene, rng: np.random.Generator, placement: Placement, count: int
+) -> None:
+    """Up to `count` bolts stand in the rail in a row; a new one pushes them on, so it comes before them."""
+    slot = placement.slot_position_m
+    across, depth, height = placement.bolt_position_m - slot
+    depth_m = rng.uniform(0.013, 0.050)
+    if abs(across) < _IN_RAIL_M and height < _IN_RAIL_M and depth > -_IN_RAIL_M:
+        depth_m = max(depth_m, depth + rng.uniform(*_SPACING_M))
+    for index in range(1, scene.bolts):
+        if index > count or depth_m > RAIL_LENGTH_M - HEAD_HALF_FLATS_M:
+            scene.park_bolt(index)
+            continue
+        xy = slot[:2] + np.array([rng.normal(0.0, 0.0005), depth_m])
+        position, rotation = standing_bolt(xy, rng.uniform(-math.pi, math.pi))
+        scene.place_bolt(
+            index, scene.base_from_table(position), scene.base_rotation_from_table(rotation)
+        )
+        depth_m += rng.uniform(*_SPACING_M)
 
 
 def _draw_free(rng: np.random.Generator, landmark: str, slot: Vector, spot: Vector) -> Placement:

@@ -16,7 +16,14 @@ from hildaft.robots.bolt_sim.geometry import (
     rotation_from_vector,
 )
 from hildaft.robots.bolt_sim.gl import Offscreen, mujoco
-from hildaft.robots.bolt_sim.model import HEAD_SIZE, LOOKS, WRIST_SIZE, RobotName, build_mjcf
+from hildaft.robots.bolt_sim.model import (
+    HEAD_SIZE,
+    LOOKS,
+    WRIST_SIZE,
+    RobotLook,
+    RobotName,
+    build_mjcf,
+)
 from hildaft.types import ActionScale, HilDaftError, SceneState
 
 CAMERAS: Final = ("wrist", "head")
@@ -40,22 +47,26 @@ class Projection:
 class BoltScene:
     """Model, data, arm control and cameras of one bench; the tasks differ only in where things are."""
 
-    def __init__(self, robot: RobotName, bolts: int = 1, scale: ActionScale | None = None) -> None:
-        if robot not in LOOKS:
+    def __init__(
+        self,
+        robot: RobotName | RobotLook,
+        bolts: int = 1,
+        scale: ActionScale | None = None,
+    ) -> None:
+        if not isinstance(robot, RobotLook) and robot not in LOOKS:
             msg = f"bolt bench robot={robot!r}: A or B is allowed"
             raise HilDaftError(msg)
         if not 1 <= bolts <= MAX_BOLTS:
             msg = f"bolt bench bolts={bolts}: 1 to {MAX_BOLTS} is allowed"
             raise HilDaftError(msg)
-        self.robot: Final = robot
+        look = robot if isinstance(robot, RobotLook) else LOOKS[robot]
         self.bolts: Final = bolts
         self.active_bolt = 0
         """Index of the bolt that `scene_state` speaks of."""
-        self.model: Final = mujoco.MjModel.from_xml_string(build_mjcf(robot, bolts))
+        self.model: Final = mujoco.MjModel.from_xml_string(build_mjcf(look, bolts))
         self.data: Final = mujoco.MjData(self.model)
         self.control: Final = ArmControl(self.model, self.data, scale or ActionScale())
         self._offscreen: Offscreen | None = None
-        look = LOOKS[robot]
         self._base = np.array(look.base_position_m)
         self._base_rotation = rotation_about(2, look.base_yaw_rad)
         self.base_yaw_rad: Final = look.base_yaw_rad
