@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hildaft.robots.bolt_sim.model import BOLT_LENGTH_M, RAIL_LENGTH_M
+from hildaft.robots.bolt_sim.random_benches import draw_look
 from hildaft.robots.bolt_sim.random_scenes import LANDMARKS, landmarks, place_random_scene
 from hildaft.robots.bolt_sim.scene import BoltScene
 
@@ -61,3 +62,43 @@ def test_labels_project_where_mujoco_has_them(scene):
         tangent = np.tan(np.deg2rad(scene.model.cam_fovy[camera]) / 2)
         expected = 0.5 + 0.5 * np.array([local[0], -local[1]]) / (-local[2] * tangent)
         np.testing.assert_allclose(seen["head"].uv[LANDMARKS.index("spot")], expected, atol=1e-6)
+
+
+def test_assembled_bolts_stand_in_the_rail_behind_the_active_one():
+    scene = BoltScene("A", 4)
+    counts = set()
+    for seed in range(60):
+        state = place_random_scene(scene, np.random.default_rng(seed), jitter=False)
+        depth = scene.data.contact.dist
+        assert not len(depth) or depth.min() > -0.0013
+        mouth = scene.slot_position_table_m
+        places = [scene.bolt_pose_table(index)[0] - mouth for index in range(4)]
+        rail = [place for place in places[1:] if np.abs(place).max() < 0.2]
+        counts.add(len(rail))
+        for across, along, height in rail:
+            assert abs(across) < 0.003
+            assert 0.010 < along < RAIL_LENGTH_M
+            assert abs(height) < 1e-6
+        active = places[0]
+        if rail and abs(active[0]) < 0.005 and active[2] < 0.005 and active[1] > 0:
+            assert active[1] < min(place[1] for place in rail)
+        np.testing.assert_allclose(
+            state.bolt_position_m, scene.base_from_table(active + mouth), atol=1e-9
+        )
+    scene.close()
+    assert counts == {0, 1, 2, 3}
+
+
+def test_other_benches_see_the_work_and_differ():
+    seen, positions = 0, []
+    for seed in range(8):
+        scene = BoltScene(draw_look(np.random.default_rng(seed)), 4)
+        state = place_random_scene(scene, np.random.default_rng(seed), jitter=False)
+        view = scene.project(np.stack([*landmarks(state), state.ee_position_m]))["head"]
+        assert (view.depth_m > 0.3).all()
+        seen += int(view.inside.sum())
+        positions.append(scene.data.cam_xpos[scene.model.camera("head").id].copy())
+        scene.close()
+    # Seven points on each of eight benches; some lie beside the picture, as on A.
+    assert seen > 0.7 * 7 * 8
+    assert np.ptp(np.stack(positions), axis=0).min() > 0.1

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from hildaft.models.backbone import NETWORK_IMAGE_SIZE, load_frozen, save_weights
+from hildaft.models.backbone import NETWORK_IMAGE_SIZE, load_frozen, load_weights, save_weights
 from hildaft.models.encoders import load_image_encoder
 from hildaft.models.octo import OctoConfig, OctoTiny
 from hildaft.pretraining.batches import Batches
@@ -20,8 +20,9 @@ from hildaft.pretraining.decoder import DecoderConfig, train_decoder
 from hildaft.pretraining.networks import EncoderPretraining, OctoPretraining
 from hildaft.pretraining.probe import probe
 from hildaft.pretraining.readout import ReadoutConfig, add_block, train_readout
-from hildaft.pretraining.smol import train_smol
+from hildaft.pretraining.smol import SMOL_FILE, train_smol
 from hildaft.pretraining.trainer import Trainer, TrainerConfig
+from hildaft.types import HilDaftError
 
 OCTO_FILE: Final = "octo_tiny.safetensors"
 ENCODER_FILE: Final = "image_encoder.safetensors"
@@ -63,7 +64,11 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
     Returns:
         For each network: its content hash, steps, seconds and probe table.
+
+    Raises:
+        HilDaftError: `start` lacks one of the weight files, or `output` cannot be made.
     """
+    _check_folders(config)
     build_frames(config.cache, config.dataset)
     os.environ.update({k: os.environ.get(k, v) for k, v in _ALLOCATOR.items()})
     with multiprocessing.get_context("spawn").Pool(2) as pool:
@@ -74,6 +79,18 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     report = {"octo_tiny": octo, "image_encoder": encoder, "smol_tiny": smol}
     (config.cache / "report.json").write_text(json.dumps(report, indent=1))
     return report
+
+
+def _check_folders(config: PretrainConfig) -> None:
+    """What would otherwise fail after an hour of training."""
+    if config.start is not None:
+        for name in (OCTO_FILE, SMOL_FILE, ENCODER_FILE):
+            load_weights(config.start / name)
+    try:
+        config.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"pretrain output={config.output}: cannot be made ({error.strerror}); name a folder that can"
+        raise HilDaftError(msg) from error
 
 
 def train_octo(config: PretrainConfig) -> dict[str, Any]:
