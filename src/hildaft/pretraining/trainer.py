@@ -45,6 +45,8 @@ class TrainerConfig:
     """Decoupled decay of AdamW."""
     clip: float = 1.0
     """Largest norm of a gradient."""
+    bfloat16: bool = False
+    """Products in bfloat16, for processors that have them (AMX): a third faster there. Weights stay float32."""
     seed: int = 0
     """Start weights and order of the batches."""
     log_every: int = 50
@@ -137,7 +139,8 @@ class Trainer:
     def _update(self, batch: Batch) -> dict[str, float]:
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.rate(self.step)
-        losses = self._losses.losses(batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._config.bfloat16):
+            losses = self._losses.losses(batch)
         total = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
         self._optimiser.zero_grad()
         total.backward()
