@@ -1,6 +1,7 @@
 """From run folders to the pages: every number on a page can be found again in the JSON."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,27 @@ def test_a_failure_is_said_why(root: Path) -> None:
     assert document["not_run"] == [
         {"method": "paper", "seed": 0, "reason": "train ended with code 2: no room"}
     ]
+
+
+def test_earlier_results_are_kept_where_asked(root: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", make_result(root, "fig5")
+    before = json.loads(write_results(whole, out, {})[0].read_text())["runs"]
+    # As on another machine, where only the first run was made.
+    folder = whole.members[0].key
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / folder).symlink_to(root / "g" / folder)
+    part = replace(whole, root=tmp_path, keep=True)
+    kept = json.loads(write_results(part, out, {})[0].read_text())
+    assert [(r["method"], r["seed"]) for r in kept["runs"]] == [
+        (r["method"], r["seed"]) for r in before
+    ]
+    assert kept["runs"][1:] == before[1:]
+    assert [entry["method"] for entry in kept["not_run"]] == ["paper"]
+    alone = json.loads(write_results(replace(part, keep=False), out, {})[0].read_text())
+    assert len(alone["runs"]) == 1
+    (out / "fig5.json").write_text('{"runs": 3}')
+    with pytest.raises(HilDaftError, match=r"fig5\.json: cannot be kept"):
+        write_results(part, out, {})
 
 
 def test_chains_are_counted_by_how_far_they_got(root: Path, tmp_path: Path) -> None:

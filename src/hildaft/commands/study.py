@@ -40,6 +40,8 @@ class StudyArguments:
     """Folder of the runs."""
     out: Path = Path("docs") / "results"
     """Folder of the results."""
+    keep: bool = False
+    """Keep runs of the results in --out whose folders are not here: made on another machine, or removed since."""
     summarise: bool = False
     """Run nothing; write the results of what is there."""
 
@@ -74,7 +76,12 @@ def study(words: Sequence[str]) -> int:
     root = given.root.with_name(given.root.name + suffix)
     command = ("hildaft", "study", *words)
     result = StudyResult(
-        name=given.name + suffix, study=given.name, command=command, members=members, root=root
+        name=given.name + suffix,
+        study=given.name,
+        command=command,
+        members=members,
+        root=root,
+        keep=given.keep,
     )
 
     def write(failures: dict[str, str]) -> None:

@@ -97,9 +97,16 @@ def _binned(run: RunData, name: str, bins: int = 15) -> list[list[float]]:
 
 
 def collect(
-    members: Sequence[Member], folder_of: Sequence[Path], failures: dict[str, str]
+    members: Sequence[Member],
+    folder_of: Sequence[Path],
+    failures: dict[str, str],
+    earlier: Sequence[Entry] = (),
 ) -> tuple[list[Entry], list[Entry]]:
-    """Entries of the runs that are finished, and of those that are not, with why and how far they are."""
+    """Entries of the runs that are finished, and of those that are not, with why and how far they are.
+
+    A run that is not finished here is taken from `earlier` results where they have it.
+    """
+    known = {(entry["method"], entry["seed"]): entry for entry in earlier}
     runs: list[Entry] = []
     missing: list[Entry] = []
     for member, folder in zip(members, folder_of, strict=True):
@@ -113,6 +120,8 @@ def collect(
                 m.name for m in member.measurements if not m.file(folder).exists()
             ]
             runs.append(entry)
+        elif kept := known.get((member.method, member.seed)):
+            runs.append(kept)
         else:
             reason = failures.get(str(folder)) or _how_far(folder)
             missing.append({"method": member.method, "seed": member.seed, "reason": reason})

@@ -29,6 +29,8 @@ class StudyResult:
     command: tuple[str, ...]
     members: list[Member]
     root: Path
+    keep: bool = False
+    """Whether runs of the results written before count where their folders are not here."""
 
 
 WRITERS: Final[dict[str, tuple[Callable[[Entry], list[str]], Callable[[Entry], Figure]]]] = {
@@ -43,10 +45,10 @@ WRITERS: Final[dict[str, tuple[Callable[[Entry], list[str]], Callable[[Entry], F
 """By study: its Markdown and its picture."""
 
 
-def compose(result: StudyResult, failures: dict[str, str]) -> Entry:
-    """The study's document."""
+def compose(result: StudyResult, failures: dict[str, str], earlier: Sequence[Entry] = ()) -> Entry:
+    """The study's document; `earlier` runs stand in for those that are not finished here."""
     folders = [run_folder(result.root, result.study, member) for member in result.members]
-    runs, missing = collect(result.members, folders, failures)
+    runs, missing = collect(result.members, folders, failures, earlier)
     for run in runs:
         # What a fleet measures on both benches is no member's measurement: it is part of the run.
         if curves := fleets.read_curves(result.root / result.study / run["folder"]):
@@ -70,9 +72,10 @@ def write_results(result: StudyResult, out: Path, failures: dict[str, str]) -> l
     """Writes the files and returns their paths.
 
     Raises:
-        HilDaftError: a run folder is damaged, or the folder cannot be written.
+        HilDaftError: a run folder or the results to keep are damaged, or the folder cannot be written.
     """
-    document = compose(result, failures)
+    earlier = _read_runs(out / f"{result.name}.json") if result.keep else []
+    document = compose(result, failures, earlier)
     write_page, draw = WRITERS[result.study]
     body = write_page(document) if document["runs"] else ["No run is finished yet.", ""]
     lines = [*_head(document), *body, *_foot(document)]
@@ -89,6 +92,17 @@ def write_results(result: StudyResult, out: Path, failures: dict[str, str]) -> l
         msg = f"results folder {out}: {error.strerror or error}; name another with --out"
         raise HilDaftError(msg) from error
     return paths
+
+
+def _read_runs(path: Path) -> list[Entry]:
+    """Runs of the results written before; none where there are no such results."""
+    if not path.exists():
+        return []
+    try:
+        return [dict(run) for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"results {path}: cannot be kept ({type(error).__name__}: {error}); mend or remove the file"
+        raise HilDaftError(msg) from error
 
 
 def _write(path: Path, content: bytes) -> None:
