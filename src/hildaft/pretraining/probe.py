@@ -29,7 +29,7 @@ def probe(
     """Median and 90th percentile error (mm) by quantity, over held-out frames.
 
     Errors are lengths of 3-D error vectors, except *across*: the component across the slot alone. Rows named "still"
-    count only frames without jitter of cameras and colours, which is what a run on the bench sees.
+    count only frames on robot A without jitter of cameras and colours, which is what a run on the bench sees.
     """
     predicted: list[np.ndarray] = []
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def _table(
         index = 3 * VECTORS.index(name)
         return values[:, index : index + 3]
 
-    still = ~labels["jitter"]
+    still = ~(labels["jitter"] | labels["elsewhere"])
     axis = labels["bolt_rotation"][:, 2, 2]
     far = {name: np.linalg.norm(vector(true, name), axis=1) for name in VECTORS}
     off = {name: np.linalg.norm(vector(error, name), axis=1) for name in VECTORS}

@@ -18,7 +18,8 @@ VECTORS: Final = (
 """Differences of positions, base axes; each is three numbers."""
 
 LENGTHS: Final = 3 * len(VECTORS) + 1
-"""Metric numbers: the vectors, then the height of the TCP over the table."""
+"""Metric numbers: the vectors, then the height of the TCP over the table (over the spot, which lies on it: a robot's
+base may stand higher, and no camera tells by how much)."""
 
 SCALES_M: Final = (0.100, 0.030, 0.008)
 """The first is linear, the others go through tanh: coarse everywhere, fine near contact."""
@@ -43,7 +44,7 @@ def lengths(labels: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "n 22"]:
         head - mouth,
         head - spot,
     ]
-    return np.concatenate([*vectors, tcp[:, 2:3]], 1).astype(np.float32)
+    return np.concatenate([*vectors, (tcp - spot)[:, 2:3]], 1).astype(np.float32)
 
 
 def geometry_targets(labels: Mapping[str, np.ndarray]) -> Float32[np.ndarray, "n 77"]:
