@@ -33,7 +33,7 @@ def test_the_next_bolt_is_read_beside_assembled_ones(assembled):
     for seed in range(8):
         env.reset(seed=seed, options={"task": "upright"})
         for number in range(assembled):
-            xy = env.scene.slot_position_table_m[:2] + [0.0, 0.030 + 0.024 * number]
+            xy = env.scene.slot_position_table_m[:2] + np.array([0.0, 0.030 + 0.024 * number])
             position, rotation = standing_bolt(xy, 0.3 * number)
             env.scene.place_bolt(
                 1 + number,
