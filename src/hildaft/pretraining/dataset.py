@@ -143,8 +143,8 @@ def _scenes(
     elsewhere = round(config.bench_share * _SHARD_FRAMES / _BENCH_FRAMES) * _BENCH_FRAMES
     for start in [*range(0, elsewhere, _BENCH_FRAMES), elsewhere]:
         foreign = start < elsewhere
-        look = draw_look(np.random.default_rng([config.seed, first + start, 1]))
-        scene = BoltScene(look if foreign else "A", MAX_BOLTS)
+        rng = np.random.default_rng([config.seed, first + start, 1])
+        scene = BoltScene(draw_look(rng) if foreign else "A", MAX_BOLTS)
         for index in range(start, start + _BENCH_FRAMES if foreign else _SHARD_FRAMES):
             yield scene, np.random.default_rng([config.seed, first + index]), foreign
         scene.close()

@@ -116,7 +116,8 @@ def place_random_scene(scene: BoltScene, rng: np.random.Generator, *, jitter: bo
         scene.reset_look()
     # Fixed before the first draw: what is rejected often (close to the rail) would be rare otherwise.
     situation = str(rng.choice(list(SITUATIONS), p=list(SITUATIONS.values())))
-    assembled = int(rng.integers(1, scene.bolts)) if _any_assembled(scene, rng) else 0
+    some = scene.bolts > 1 and rng.random() < _ASSEMBLED_SHARE
+    assembled = int(rng.integers(1, scene.bolts)) if some else 0
     for _ in range(_MAX_DRAWS):
         placement = draw_placement(rng, situation)
         _place_assembled(scene, rng, placement, assembled)
@@ -138,10 +139,6 @@ def draw_placement(rng: np.random.Generator, situation: str) -> Placement:
     if kind in ("held", "erect"):
         return _draw_held(rng, situation, slot, spot)
     return _draw_free(rng, place, slot, spot)
-
-
-def _any_assembled(scene: BoltScene, rng: np.random.Generator) -> bool:
-    return scene.bolts > 1 and rng.random() < _ASSEMBLED_SHARE
 
 
 def _place_assembled(
