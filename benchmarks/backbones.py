@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hildaft.models.encoders import load_image_encoder
+from hildaft.models.encoders import shipped_image_encoder
 from hildaft.models.octo import Octo, OctoConfig, load_octo_tiny
 from hildaft.models.octo_layers import StandardisedConv
 from hildaft.models.resnet import ResNetConfig, ResNetEncoder
@@ -56,7 +56,7 @@ def embedded() -> dict[str, Callable[[], object]]:
     for name, model in (("octo-tiny", load_octo_tiny()), ("smol-tiny", load_smol_tiny())):
         words = model.embed_instruction("place the bolt upright").detach()
         work[name] = lambda m=model, w=words: m.encode(images, w)
-    keypoints = load_image_encoder()
+    keypoints = shipped_image_encoder()
     work["keypoints"] = lambda: keypoints.encode(images)
     for depth in (10, 18):
         resnet = ResNetEncoder(ResNetConfig(depth=depth)).eval()

@@ -78,6 +78,17 @@ def test_flat_map_is_central_and_blunt():
     assert float(found.sharpness) == pytest.approx(1 / 64)
 
 
+def test_the_newest_images_are_read_once():
+    model, seen = KeyPointEncoder().eval(), images()
+    with torch.inference_mode():
+        first = model.encode(seen)
+        assert model.encode(seen) is first
+        other = images()
+        other["head"] = 255 - other["head"]
+        assert not torch.equal(model.encode(other), first)
+        torch.testing.assert_close(model.encode(seen), first)
+
+
 def test_hash_follows_weights_and_survives_the_file(tmp_path):
     model, path = KeyPointEncoder(), tmp_path / "image_encoder.safetensors"
     before = model.hash

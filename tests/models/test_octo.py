@@ -12,7 +12,14 @@ from torch import Tensor
 
 from hildaft.models.backbone import FrozenEncoders, load_weights, save_weights, to_side
 from hildaft.models.encoders import KeyPointEncoder
-from hildaft.models.octo import Octo, OctoConfig, OctoTiny, load_octo_tiny
+from hildaft.models.octo import (
+    OCTO_TINY,
+    Octo,
+    OctoConfig,
+    OctoTiny,
+    OctoTinyBackbone,
+    load_octo_network,
+)
 from hildaft.models.octo_layers import attention_bias, attention_rule
 from hildaft.types import HilDaftError, Observation
 
@@ -239,8 +246,14 @@ def images(seed: int = 0, batch: int = 2) -> dict[str, Tensor]:
     }
 
 
+def tiny() -> tuple[OctoTiny, KeyPointEncoder]:
+    torch.manual_seed(0)
+    reader = KeyPointEncoder().requires_grad_(requires_grad=False).eval()
+    return OctoTiny(reader=reader.hash).requires_grad_(requires_grad=False).eval(), reader
+
+
 def test_instruction_and_images_both_reach_h():
-    model = OctoTiny().eval()
+    model = OctoTinyBackbone(*tiny())
     with torch.inference_mode():
         first = model.encode(images(), model.embed_instruction("lift the bolt"))
         same = model.encode(images(), model.embed_instruction("Lift, the BOLT!"))
@@ -253,7 +266,8 @@ def test_instruction_and_images_both_reach_h():
 
 
 def test_padded_and_single_instructions_agree():
-    model = OctoTiny().eval()
+    model, reader = tiny()
+    backbone = OctoTinyBackbone(model, reader)
     pixels = {
         name: image.permute(0, 3, 1, 2).float() / 127.5 - 1 for name, image in images().items()
     }
@@ -261,13 +275,35 @@ def test_padded_and_single_instructions_agree():
     words[:, :3] = model.words.ids("lift the bolt")
     mask = torch.arange(12).expand(2, -1) < 3
     with torch.inference_mode():
-        padded = model.tokens(pixels, model.words(words), mask).h
-        single = model.encode(images(), model.embed_instruction("lift the bolt"))
+        reading = reader.encode(images())
+        padded = model.tokens(pixels, model.words(words), mask, reading).h
+        single = backbone.encode(images(), backbone.embed_instruction("lift the bolt"))
+        other = model.tokens(pixels, model.words(words), mask, reading + 1.0).h
     torch.testing.assert_close(padded, single, atol=1e-5, rtol=0)
+    assert (other - padded).abs().max() > 1e-3
+
+
+def test_a_vector_that_is_left_out_leaves_the_sequence():
+    model = Octo(replace(SMALL, vectors=(("pose", 5),))).eval()
+    images, language, mask, steps = small_inputs(3)
+    pose = {"pose": torch.randn(2, 3, 5)}
+    plain = Octo(SMALL).eval()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "vector" not in k})
+    with torch.inference_mode():
+        h = model(images, language, mask, steps, vectors=pose).h
+        torch.testing.assert_close(model.embed(images, language, mask, steps, pose), h)
+        without = model(images, language, mask, steps).h
+        torch.testing.assert_close(plain(images, language, mask, steps).h, without)
+        pose["pose"][:, 0] += 1.0
+        steps[:, 0] = False
+        hidden = model(images, language, mask, steps, vectors=pose).h
+        pose["pose"][:, 0] -= 1.0
+        torch.testing.assert_close(model.embed(images, language, mask, steps, pose), hidden)
+    assert (h - without).abs().max() > 1e-4
 
 
 def test_bad_images_and_words_are_named():
-    model = OctoTiny()
+    model = OctoTinyBackbone(*tiny())
     instruction = model.embed_instruction("lift")
     with pytest.raises(HilDaftError, match="'wrist' is missing"):
         model.encode({"head": images()["head"]}, instruction)
@@ -278,39 +314,48 @@ def test_bad_images_and_words_are_named():
 
 
 def test_hash_follows_weights_and_survives_the_file(tmp_path):
-    model, path = OctoTiny(), tmp_path / "octo_tiny.safetensors"
+    (model, reader), path = tiny(), tmp_path / "octo_tiny.safetensors"
     before = model.hash
     with torch.no_grad():
         model.octo.readout_positions[0, 0, 0] += 1e-3
     assert model.hash != before
     save_weights(path, model.config_record(), model.state_dict(), {"seed": 0})
-    loaded = load_octo_tiny(path)
-    assert loaded.hash == model.hash == load_weights(path)[2]
-    assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    instruction = model.embed_instruction("lift")
+    network = load_octo_network(path)
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    loaded, given = OctoTinyBackbone(network, reader), OctoTinyBackbone(model, reader)
+    assert loaded.hash == given.hash == load_weights(path)[2]
+    instruction = given.embed_instruction("lift")
     torch.testing.assert_close(
-        loaded.encode(images(), instruction), model.encode(images(), instruction).detach()
+        loaded.encode(images(), instruction), given.encode(images(), instruction)
     )
+
+
+def test_a_foreign_image_encoder_is_refused():
+    model, _ = tiny()
+    other = KeyPointEncoder()
+    with pytest.raises(HilDaftError, match="pretrained together"):
+        OctoTinyBackbone(model, other)
+    assert OctoTiny(OCTO_TINY, other.hash).hash != OctoTiny(OCTO_TINY, model.reader).hash
 
 
 def test_unusable_weight_files_are_named(tmp_path):
     model, path = OctoTiny(), tmp_path / "octo_tiny.safetensors"
     with pytest.raises(HilDaftError, match="missing"):
-        load_octo_tiny(path)
+        load_octo_network(path)
     save_weights(path, model.config_record(), model.state_dict(), {})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(HilDaftError, match="damaged"):
-        load_octo_tiny(path)
+        load_octo_network(path)
     path.write_bytes(whole[:-4] + b"\x01\x02\x03\x04")
     with pytest.raises(HilDaftError, match="content hash"):
-        load_octo_tiny(path)
+        load_octo_network(path)
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(HilDaftError, match="damaged"):
-        load_octo_tiny(path)
+        load_octo_network(path)
     save_weights(path, {"width": 8}, {"x": torch.zeros(1)}, {})
     with pytest.raises(HilDaftError, match="not weights of octo-tiny"):
-        load_octo_tiny(path)
+        load_octo_network(path)
 
 
 def observation() -> Observation:
@@ -325,7 +370,8 @@ def observation() -> Observation:
 
 
 def test_frozen_encoders_encode_an_observation():
-    backbone, encoder = OctoTiny().eval(), KeyPointEncoder().eval()
+    model, encoder = tiny()
+    backbone = OctoTinyBackbone(model, encoder)
     frozen = FrozenEncoders(backbone, encoder, {"a": "lift the bolt", "b": "push the bolt"})
     one, two = frozen.encode(observation(), "a"), frozen.encode(observation(), "b")
     assert one.h.shape == (frozen.h_dim,)
@@ -340,7 +386,8 @@ def test_frozen_encoders_encode_an_observation():
 
 
 def test_hash_of_frozen_encoders_covers_both_networks_and_the_words():
-    backbone, encoder = OctoTiny(), KeyPointEncoder()
+    model, encoder = tiny()
+    backbone = OctoTinyBackbone(model, encoder)
     hashes = {FrozenEncoders(backbone, encoder, {"a": "lift"}).hash}
     hashes.add(FrozenEncoders(backbone, encoder, {"a": "push"}).hash)
     with torch.no_grad():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hildaft.models.encoders import load_image_encoder
+from hildaft.models.encoders import shipped_image_encoder
 from hildaft.pretraining.targets import VECTORS, lengths_from_targets
 from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.geometry import standing_bolt
@@ -14,7 +14,7 @@ def errors_mm(env: BoltEnv) -> tuple[float, float]:
     """Errors of the head's place from the gripper, and from the spot."""
     images = {name: torch.from_numpy(image)[None] for name, image in env.scene.render().items()}
     with torch.no_grad():
-        read = lengths_from_targets(load_image_encoder().encode(images).numpy())[0]
+        read = lengths_from_targets(shipped_image_encoder().encode(images).numpy())[0]
     state = env.scene_state()
     true = {
         "tcp_to_head": state.bolt_position_m - state.ee_position_m,

@@ -57,6 +57,7 @@ def make_batch(size: int, rng: np.random.Generator, sides: Mapping[str, int] = C
             for c, s in sides.items()
         },
         geometry=torch.from_numpy(rng.normal(size=(size, TARGET_DIM))).float(),
+        reading=torch.from_numpy(rng.normal(size=(size, TARGET_DIM))).float(),
         points=torch.from_numpy(rng.uniform(-0.9, 0.9, (*keys, 2))).float(),
         inside=torch.ones(keys, dtype=torch.bool),
         words=torch.from_numpy(rng.integers(0, 512, (size, 12))),
@@ -251,6 +252,24 @@ def test_batches_are_fixed_by_seed_and_step():
     assert not torch.equal(first.words, other.words)
     seen = torch.cat([one.draw(step, 1).geometry for step in range(3)])
     assert len(seen.unique(dim=0)) == 3
+
+
+class Brightness:
+    """An image encoder of two numbers per frame."""
+
+    dim, hash = 2, ""
+
+    def encode(self, images: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([images[name].float().mean((1, 2, 3)) for name in CAMERAS], 1)
+
+
+def test_every_frame_comes_with_what_was_read_off_it():
+    batches = Batches(FewFrames(), OctoTiny(), 0, SMALL, Brightness())
+    rows = np.array([2, 0])
+    read = batches.at(rows, np.random.default_rng(0)).reading
+    assert torch.equal(read, torch.tensor([[20.0, 20.0], [0.0, 0.0]]))
+    untold = Batches(FewFrames(), OctoTiny(), 0, SMALL).at(rows, np.random.default_rng(0))
+    assert untold.reading.shape == (2, 0)
 
 
 def test_instructions_are_skills_or_random_words():

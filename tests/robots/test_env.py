@@ -102,6 +102,38 @@ def test_starts_cover_the_ranges_the_paper_names() -> None:
             assert np.ptp(bolt, axis=0) == pytest.approx([0.10, 0.10], abs=0.003)
 
 
+def test_any_number_of_bolts_stands_in_the_rail_at_the_start(env: BoltEnv) -> None:
+    rng = np.random.default_rng(0)
+    counts = [len(sample_start("pick", rng, 3).assembled) for _ in range(400)]
+    assert np.bincount(counts) == pytest.approx([100] * 4, abs=30)
+    assert not any(sample_start("pick", rng).assembled for _ in range(20))
+    for wanted in (0, 2, 3):
+        env.reset(seed=2, options={"task": "pick", "assembled": wanted})
+        for _ in range(3):
+            env.step(np.array([0, 0, 0, 0, 0, 0, -1], np.float32))
+        offsets = [env.scene.bolt_pose_table(i)[0] for i in (1, 2, 3)]
+        offsets = np.array(offsets) - env.scene.slot_position_table_m
+        inside = (np.abs(offsets[:, 0]) < 0.003) & (np.abs(offsets[:, 2]) < 0.004)
+        assert inside.sum() == wanted
+        assert all(0.010 < along < 0.125 for along in offsets[inside, 1])
+    with pytest.raises(HilDaftError, match="assembled=4: 0 to 3 is allowed"):
+        env.reset(options={"assembled": 4})
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_oracle_succeeds_beside_a_full_rail(env: BoltEnv, task: str) -> None:
+    env.scene.render = lambda *_: {"wrist": None, "head": None}
+    try:
+        env.reset(seed=12, options={"task": task, "assembled": 3})
+        terminated = truncated = False
+        while not (terminated or truncated):
+            action = oracle_action(env.scene_state(), env.action_scale)
+            _, _, terminated, truncated, _ = env.step(action)
+    finally:
+        del env.scene.render
+    assert terminated
+
+
 def stand_on_the_spot(env: BoltEnv, offset_m: float) -> None:
     scene = env.scene
     env.reset(seed=1, options={"task": "upright"})

@@ -22,6 +22,7 @@ from hildaft.models.backbone import (
     json_record,
     load_frozen,
 )
+from hildaft.models.encoders import KeyPointEncoder, shipped_image_encoder
 from hildaft.models.octo_layers import (
     NORM_EPS,
     Block,
@@ -59,6 +60,9 @@ class OctoConfig:
     """False gives version 1.0's mask, whose token-to-group lookup is off by one."""
     readouts: int = 1
     """Readout tokens per time step that h is read from."""
+    vectors: tuple[tuple[str, int], ...] = ()
+    """Observations that are vectors, with their width: one token each, after the cameras (Octo's low-dimensional
+    tokenizer, without its bins)."""
     other_readouts: tuple[tuple[str, int], ...] = ()
     """Further readouts by name, with their tokens per step; the first one neither sees them nor is seen."""
     max_horizon: int = 10
@@ -116,6 +120,7 @@ class Inputs:
     language_mask: Bool[Tensor, "b l"]
     step_mask: Bool[Tensor, "b w"]
     camera_masks: Mapping[str, Bool[Tensor, "b w"]]
+    vectors: Mapping[str, Float[Tensor, "b w _"]]
 
 
 @final
@@ -137,6 +142,10 @@ class Octo(nn.Module):
         self.positions = nn.ParameterDict(
             {name: small_normal(config.max_horizon, n, width) for name, n in self.tokens_of.items()}
         )
+        self.vector_projections = nn.ModuleDict({n: Linear(d, width) for n, d in config.vectors})
+        self.vector_positions = nn.ParameterDict(
+            {name: small_normal(config.max_horizon, 1, width) for name, _ in config.vectors}
+        )
         self.language_projection = Linear(config.language_dim, width)
         self.language_positions = small_normal(config.language_tokens, width)
         self.readout_positions = small_normal(config.max_horizon, config.readouts, width)
@@ -155,6 +164,7 @@ class Octo(nn.Module):
         language_mask: Bool[Tensor, "b l"],
         step_mask: Bool[Tensor, "b w"],
         camera_masks: Mapping[str, Bool[Tensor, "b w"]] | None = None,
+        vectors: Mapping[str, Float[Tensor, "b w _"]] | None = None,
     ) -> OctoTokens:
         """Runs the window (oldest step first).
 
@@ -165,8 +175,10 @@ class Octo(nn.Module):
             language_mask: which language tokens may be looked at.
             step_mask: which steps are real; the cameras of the others may not be looked at.
             camera_masks: which images are real, by camera; all of a camera's where it is not named.
+            vectors: observations that are vectors; one that is left out leaves the sequence.
         """
-        inputs = Inputs(images, language, language_mask, step_mask, camera_masks or {})
+        masks = camera_masks or {}
+        inputs = Inputs(images, language, language_mask, step_mask, masks, vectors or {})
         x, bias = self._run(inputs, self.groups(inputs))
         x = self.norm(self.blocks[-1](x, bias))
         return self._split(x, inputs)
@@ -177,12 +189,13 @@ class Octo(nn.Module):
         language: Float[Tensor, "b l e"],
         language_mask: Bool[Tensor, "b l"],
         step_mask: Bool[Tensor, "b w"],
+        vectors: Mapping[str, Float[Tensor, "b w _"]] | None = None,
     ) -> Float[Tensor, "b d"]:
         """`forward(...).h`, for less: the last block is computed for the readout tokens alone."""
         if self.config.other_readouts and not self.config.correct_attention:
             # Version 1.0's mask lets a readout see the first token of the next one.
-            return self(images, language, language_mask, step_mask).h
-        x, bias = self.trunk(images, language, language_mask, step_mask)
+            return self(images, language, language_mask, step_mask, vectors=vectors).h
+        x, bias = self.trunk(images, language, language_mask, step_mask, vectors)
         return self.read(x, bias)
 
     def read(
@@ -199,9 +212,10 @@ class Octo(nn.Module):
         language: Float[Tensor, "b l e"],
         language_mask: Bool[Tensor, "b l"],
         step_mask: Bool[Tensor, "b w"],
+        vectors: Mapping[str, Float[Tensor, "b w _"]] | None = None,
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b 1 n n"]]:
         """All tokens that h depends on before the last block, and the attention bias."""
-        inputs = Inputs(images, language, language_mask, step_mask, {})
+        inputs = Inputs(images, language, language_mask, step_mask, {}, vectors or {})
         return self._run(inputs, [g for g in self.groups(inputs) if g[0] not in self.others])
 
     @property
@@ -212,6 +226,7 @@ class Octo(nn.Module):
     def groups(self, inputs: Inputs) -> list[tuple[str, int]]:
         """Name and tokens of each group of a time step, in the order of the sequence."""
         present = [(f"obs_{n}", count) for n, count in self.tokens_of.items() if n in inputs.images]
+        present += [(f"obs_{n}", 1) for n in self.vector_projections if n in inputs.vectors]
         if self.config.repeat_language and inputs.language.shape[1]:
             present.append(("obs_language", inputs.language.shape[1]))
         others = [(f"readout_{name}", count) for name, count in self.config.other_readouts]
@@ -254,6 +269,9 @@ class Octo(nn.Module):
             positions = self.readout_positions if name is None else self.other_positions[name]
             return positions[:w].expand(b, -1, -1, -1), step_mask.new_ones(b, w, 1)
         name = group.removeprefix("obs_")
+        if name in self.vector_projections:
+            token = self.vector_projections[name](inputs.vectors[name]).unsqueeze(2)
+            return token + self.vector_positions[name][:w], step_mask[:, :, None]
         tokens = self.stems[name](inputs.images[name].flatten(0, 1))
         tokens = self.projections[name](tokens).view(b, w, self.tokens_of[name], -1)
         mask = step_mask & inputs.camera_masks.get(name, step_mask)
@@ -278,6 +296,9 @@ def small_normal(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(*shape) * 0.02)
 
 
+READING: Final = "reading"
+"""The vector observation of octo-tiny: what the image encoder reads off both cameras."""
+
 OCTO_TINY: Final = OctoConfig(
     cameras=(("head", NETWORK_IMAGE_SIZE), ("wrist", NETWORK_IMAGE_SIZE)),
     stem_channels=(16, 32, 64, 96),
@@ -287,6 +308,7 @@ OCTO_TINY: Final = OctoConfig(
     language_tokens=12,
     language_dim=64,
     repeat_language=False,
+    vectors=((READING, 77),),
     max_horizon=1,
     width=128,
     layers=2,
@@ -298,12 +320,14 @@ OCTO_TINY: Final = OctoConfig(
 
 @final
 class OctoTiny(nn.Module):
-    """A small Octo with a hashed-word language input: the embedded `Backbone`."""
+    """The network of octo-tiny: a small Octo, hashed words, and one token of what the image encoder reads."""
 
-    def __init__(self, config: OctoConfig = OCTO_TINY) -> None:
+    def __init__(self, config: OctoConfig = OCTO_TINY, reader: str = "") -> None:
         super().__init__()
         self.octo = Octo(config)
         self.words = HashedWords(config.language_dim, config.language_tokens)
+        self.reader = reader
+        """Content hash of the image encoder whose reading it was trained on."""
 
     @property
     def config(self) -> OctoConfig:
@@ -321,51 +345,105 @@ class OctoTiny(nn.Module):
         return content_hash(self.config_record(), self.state_dict())
 
     def config_record(self) -> dict[str, Any]:
-        """The configuration as JSON values, without what no octo-tiny has: hashes of older files stay valid."""
-        record = json_record(self.config)
-        return {name: value for name, value in record.items() if name != "other_readouts"}
+        """Configuration and the image encoder's hash, as JSON values."""
+        return json_record(self.config) | {"reader": self.reader}
 
-    def embed_instruction(self, text: str) -> Float[Tensor, "l e"]:
-        """Embeddings of an instruction's first `language_tokens` words; raises HilDaftError where it has none."""
-        return self.words.embed(text)
-
-    def encode(
-        self, images: Mapping[str, UInt8[Tensor, "b h w 3"]], instruction: Float[Tensor, "l e"]
-    ) -> Float[Tensor, "b d"]:
-        """The embedding h of a batch of observations under one embedded instruction (eq. 3)."""
-        pixels = {name: camera_image(images, name, size) for name, size in self.config.cameras}
-        count = next(iter(pixels.values())).shape[0]
-        language = instruction.expand(count, -1, -1)
-        mask = torch.ones(language.shape[:2], dtype=torch.bool, device=language.device)
-        window = {name: image.unsqueeze(1) for name, image in pixels.items()}
-        return self.octo.embed(window, language, mask, mask.new_ones(count, 1))
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "OctoTiny":
+        """The network of `config_record`, at random weights; raises TypeError or KeyError for another record."""
+        return cls(
+            OctoConfig(**{k: v for k, v in record.items() if k != "reader"}), record["reader"]
+        )
 
     def tokens(
         self,
         pixels: Mapping[str, Float[Tensor, "b 3 s s"]],
         language: Float[Tensor, "b l e"],
         mask: Bool[Tensor, "b l"],
+        reading: Float[Tensor, "b 77"],
     ) -> OctoTokens:
         """All output tokens for single observations (window 1)."""
-        window = {name: image.unsqueeze(1) for name, image in pixels.items()}
-        return self.octo(window, language, mask, mask.new_ones(mask.shape[0], 1))
+        window, vectors = _window(pixels, reading)
+        return self.octo(window, language, mask, mask.new_ones(len(mask), 1), vectors=vectors)
 
     def trunk(
         self,
         pixels: Mapping[str, Float[Tensor, "b 3 s s"]],
         words: Int[Tensor, "b l"],
         mask: Bool[Tensor, "b l"],
+        reading: Float[Tensor, "b 77"],
     ) -> Float[Tensor, "b n d"]:
         """Tokens of single observations before the last block."""
-        window = {name: image.unsqueeze(1) for name, image in pixels.items()}
-        return self.octo.trunk(window, self.words(words), mask, mask.new_ones(len(mask), 1))[0]
+        window, vectors = _window(pixels, reading)
+        step = mask.new_ones(len(mask), 1)
+        return self.octo.trunk(window, self.words(words), mask, step, vectors)[0]
 
 
-def load_octo_tiny(path: Path = WEIGHTS_FOLDER / "octo_tiny.safetensors") -> OctoTiny:
-    """The shipped backbone, frozen; raises HilDaftError for a missing, damaged or foreign file."""
-    model = load_frozen(path, "octo-tiny", lambda record: OctoTiny(OctoConfig(**record)))
-    for module in model.modules():
+def _window(
+    pixels: Mapping[str, Float[Tensor, "b 3 s s"]], reading: Float[Tensor, "b r"]
+) -> tuple[dict[str, Float[Tensor, "b 1 3 s s"]], dict[str, Float[Tensor, "b 1 r"]]]:
+    """Single observations as windows of one step."""
+    window = {name: image.unsqueeze(1) for name, image in pixels.items()}
+    return window, {READING: reading.unsqueeze(1)}
+
+
+@final
+class OctoTinyBackbone:
+    """octo-tiny as a `Backbone`: its network and the image encoder that reads for it."""
+
+    def __init__(self, network: OctoTiny, reader: KeyPointEncoder) -> None:
+        """Raises HilDaftError where the network was trained on another image encoder's reading."""
+        if reader.hash != network.reader:
+            msg = (
+                f"octo-tiny reader={network.reader[:12]!r}: the image encoder here is {reader.hash[:12]!r}; "
+                "use weights that were pretrained together"
+            )
+            raise HilDaftError(msg)
+        self._network, self._reader = network, reader
+
+    @property
+    def dim(self) -> int:
+        """Width of h."""
+        return self._network.dim
+
+    @property
+    def hash(self) -> str:
+        """Content hash of the network, which names the image encoder's."""
+        return self._network.hash
+
+    def embed_instruction(self, text: str) -> Float[Tensor, "l e"]:
+        """Embeddings of an instruction's first `language_tokens` words; raises HilDaftError where it has none."""
+        return self._network.words.embed(text)
+
+    def encode(
+        self, images: Mapping[str, UInt8[Tensor, "b h w 3"]], instruction: Float[Tensor, "l e"]
+    ) -> Float[Tensor, "b d"]:
+        """The embedding h of a batch of observations under one embedded instruction (eq. 3)."""
+        network = self._network
+        cameras = network.config.cameras
+        window, vectors = _window(
+            {name: camera_image(images, name, size) for name, size in cameras},
+            self._reader.encode(images),
+        )
+        count = len(vectors[READING])
+        language = instruction.expand(count, -1, -1)
+        mask = torch.ones(language.shape[:2], dtype=torch.bool, device=language.device)
+        return network.octo.embed(window, language, mask, mask.new_ones(count, 1), vectors)
+
+
+OCTO_FILE: Final = "octo_tiny.safetensors"
+
+
+def load_octo_network(path: Path) -> OctoTiny:
+    """The network of octo-tiny, frozen; raises HilDaftError for a missing, damaged or foreign file."""
+    return load_frozen(path, "octo-tiny", OctoTiny.from_record)
+
+
+def load_octo_tiny() -> OctoTinyBackbone:
+    """The shipped backbone, frozen, on the shipped image encoder; raises HilDaftError for an unusable file."""
+    network = load_octo_network(WEIGHTS_FOLDER / OCTO_FILE)
+    for module in network.modules():
         if isinstance(module, StandardisedConv):
             # A fifth of the time of a stem at batch 1.
             module.fold()
-    return model
+    return OctoTinyBackbone(network, shipped_image_encoder())

@@ -97,9 +97,9 @@ def load_image_encoder(config: EncoderConfig) -> ImageEncoder:
     """The image encoder a run chose, frozen; raises HilDaftError where its weights are missing or foreign."""
     word, source = split_choice("encoders.image", config.image, IMAGE_ENCODERS, _SOURCED_IMAGE)
     if word in IMAGE_ENCODERS:
-        from hildaft.models.encoders import UnreadKeyPoints, load_image_encoder
+        from hildaft.models.encoders import UnreadKeyPoints, shipped_image_encoder
 
-        embedded = load_image_encoder()
+        embedded = shipped_image_encoder()
         return embedded if word == "keypoints" else UnreadKeyPoints(embedded)
     from hildaft.models.resnet import ResNetConfig, load_resnet
 

@@ -6,10 +6,10 @@ from typing import Final, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor
 
-from hildaft.models.backbone import camera_image
+from hildaft.models.backbone import ImageEncoder, camera_image
 from hildaft.models.octo import OctoTiny
 from hildaft.models.words import WORD_BUCKETS
 from hildaft.pretraining.skills import SKILLS, skill_actions
@@ -21,6 +21,7 @@ SKETCH_DIM: Final = 16
 
 _RANDOM_SHARE: Final = 0.5
 _SKETCH_SEED: Final = 20
+_READ_AT_ONCE: Final = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Batch:
     """In [-1, 1], by camera, at the sides the network takes."""
     geometry: Float[Tensor, "b 77"]
     """`geometry_targets` of the frames."""
+    reading: Float[Tensor, "b r"]
+    """What the image encoder reads off the frames; of width 0 for a network that is not told."""
     points: Float[Tensor, "b 2 k 2"]
     """Key points in [-1, 1] of each camera's image, right and down."""
     inside: Bool[Tensor, "b 2 k"]
@@ -79,10 +82,26 @@ class Batches:
     """Draws batches from frames: batch t depends on (seed, t) alone, so that training resumes exactly."""
 
     def __init__(
-        self, frames: FrameSet, model: OctoTiny, seed: int, sides: Mapping[str, int]
+        self,
+        frames: FrameSet,
+        model: OctoTiny,
+        seed: int,
+        sides: Mapping[str, int],
+        reader: ImageEncoder | None = None,
     ) -> None:
-        """`model` gives the word buckets; `sides` the size in px at which each camera is read."""
+        """Draws batches of these frames.
+
+        Args:
+            frames: to draw from.
+            model: gives the word buckets.
+            seed: of the order and of the instructions.
+            sides: size in px at which each camera is read.
+            reader: reads every frame once, now, for `Batch.reading`.
+        """
         self._frames = frames
+        self._reading = np.zeros((len(frames), 0), np.float32)
+        if reader is not None:
+            self._reading = read_frames(frames, reader)
         self._sides = dict(sides)
         self._seed = seed
         self._geometry = geometry_targets(frames.labels)
@@ -116,6 +135,7 @@ class Batches:
         return Batch(
             pixels={name: camera_image(images, name, side) for name, side in self._sides.items()},
             geometry=torch.from_numpy(self._geometry[rows]),
+            reading=torch.from_numpy(self._reading[rows]),
             points=torch.from_numpy(labels["pixels"][rows]) * 2 - 1,
             inside=torch.from_numpy(labels["inside"][rows]),
             words=torch.from_numpy(words),
@@ -144,3 +164,14 @@ class Batches:
             words[row, : len(ids)] = ids
             mask[row, : len(ids)] = True
         return words, mask, skills
+
+
+def read_frames(frames: FrameSet, reader: ImageEncoder) -> Float32[np.ndarray, "n r"]:
+    """What an image encoder reads off all frames."""
+    read = np.empty((len(frames), reader.dim), np.float32)
+    with torch.inference_mode():
+        for first in range(0, len(frames), _READ_AT_ONCE):
+            rows = np.arange(first, min(first + _READ_AT_ONCE, len(frames)))
+            images = {k: torch.from_numpy(v) for k, v in frames.images(rows).items()}
+            read[rows] = reader.encode(images).numpy()
+    return read

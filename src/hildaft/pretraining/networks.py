@@ -75,7 +75,8 @@ class OctoPretraining(nn.Module):
         return self.read_geometry(self._tokens(batch).h)
 
     def _tokens(self, batch: Batch) -> OctoTokens:
-        return self.model.tokens(batch.pixels, self.model.words(batch.words), batch.word_mask)
+        words = self.model.words(batch.words)
+        return self.model.tokens(batch.pixels, words, batch.word_mask, batch.reading)
 
 
 @final

@@ -11,9 +11,14 @@ from typing import Any, Final
 
 import torch
 
-from hildaft.models.backbone import NETWORK_IMAGE_SIZE, load_frozen, load_weights, save_weights
-from hildaft.models.encoders import load_image_encoder
-from hildaft.models.octo import OctoConfig, OctoTiny
+from hildaft.models.backbone import (
+    NETWORK_IMAGE_SIZE,
+    ImageEncoder,
+    load_weights,
+    save_weights,
+)
+from hildaft.models.encoders import ENCODER_FILE, load_image_encoder
+from hildaft.models.octo import OCTO_FILE, OctoTiny, load_octo_network
 from hildaft.pretraining.batches import Batches
 from hildaft.pretraining.dataset import CAMERAS, DatasetConfig, Frames, build_frames
 from hildaft.pretraining.decoder import DecoderConfig, train_decoder
@@ -23,9 +28,6 @@ from hildaft.pretraining.readout import ReadoutConfig, add_block, train_readout
 from hildaft.pretraining.smol import SMOL_FILE, train_smol
 from hildaft.pretraining.trainer import Trainer, TrainerConfig
 from hildaft.types import HilDaftError
-
-OCTO_FILE: Final = "octo_tiny.safetensors"
-ENCODER_FILE: Final = "image_encoder.safetensors"
 
 # Without these every large activation is a fresh mapping, and page faults cost a third of the time.
 _ALLOCATOR: Final = {
@@ -62,6 +64,8 @@ class PretrainConfig:
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """Runs everything, two networks at a time in processes of one thread, and writes the weights.
 
+    octo-tiny comes last: one of its tokens is what the image encoder reads.
+
     Returns:
         For each network: its content hash, steps, seconds and probe table.
 
@@ -72,10 +76,12 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     build_frames(config.cache, config.dataset)
     os.environ.update({k: os.environ.get(k, v) for k, v in _ALLOCATOR.items()})
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        jobs = [pool.apply_async(run, (config,)) for run in (train_octo, train_encoder)]
+        first = pool.apply_async(train_encoder, (config,))
         parts = (config.cache, config.output, config.dataset, config.smol, config.start)
-        jobs.append(pool.apply_async(train_smol, parts))
-        octo, encoder, smol = (job.get() for job in jobs)
+        beside = pool.apply_async(train_smol, parts)
+        encoder = first.get()
+        octo = pool.apply(train_octo, (config,))
+        smol = beside.get()
     report = {"octo_tiny": octo, "image_encoder": encoder, "smol_tiny": smol}
     (config.cache / "report.json").write_text(json.dumps(report, indent=1))
     return report
@@ -94,15 +100,15 @@ def _check_folders(config: PretrainConfig) -> None:
 
 
 def train_octo(config: PretrainConfig) -> dict[str, Any]:
-    """Trains, probes and writes octo-tiny: all of it, then a last block alone."""
-    frames, held_out, batches, test = _open(
-        config, config.octo, dict.fromkeys(CAMERAS, NETWORK_IMAGE_SIZE)
-    )
+    """Trains, probes and writes octo-tiny: all of it, then a last block alone; `output` holds the image encoder."""
+    reader = load_image_encoder(config.output / ENCODER_FILE)
+    sides = dict.fromkeys(CAMERAS, NETWORK_IMAGE_SIZE)
+    frames, held_out, batches, test = _open(config, config.octo, sides, reader)
     network = OctoPretraining()
     if config.start is not None:
-        # Not `load_octo_tiny`: that folds the standardised convolutions, which then no longer learn.
-        model = load_frozen(config.start / OCTO_FILE, "octo-tiny", _octo_from)
+        model = load_octo_network(config.start / OCTO_FILE)
         network.model = model.requires_grad_(requires_grad=True)
+    network.model.reader = reader.hash
     trainer = Trainer(network, network, config.octo, config.cache / "octo_tiny")
     seconds = _timed(lambda: trainer.run(batches))
     before = probe(network, test, held_out)
@@ -147,19 +153,18 @@ def train_encoder(config: PretrainConfig) -> dict[str, Any]:
     return report | {"probe_first_stage": before}
 
 
-def _octo_from(record: dict[str, Any]) -> OctoTiny:
-    return OctoTiny(OctoConfig(**record))
-
-
 def _open(
-    config: PretrainConfig, trainer: TrainerConfig, sides: Mapping[str, int]
+    config: PretrainConfig,
+    trainer: TrainerConfig,
+    sides: Mapping[str, int],
+    reader: ImageEncoder | None = None,
 ) -> tuple[Frames, Frames, Batches, Batches]:
     torch.set_num_threads(1)
     frames, held_out = build_frames(config.cache, config.dataset)
     words = OctoTiny()
     torch.manual_seed(trainer.seed)
-    batches = Batches(frames, words, trainer.seed, sides)
-    return frames, held_out, batches, Batches(held_out, words, 1, sides)
+    batches = Batches(frames, words, trainer.seed, sides, reader)
+    return frames, held_out, batches, Batches(held_out, words, 1, sides, reader)
 
 
 def _timed(work: Callable[[], object]) -> float:

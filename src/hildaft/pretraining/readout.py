@@ -73,7 +73,7 @@ def add_block(network: OctoPretraining) -> OctoPretraining:
     """The same network with one more transformer block, which changes nothing yet."""
     old = network.model
     grown = OctoPretraining()
-    grown.model = OctoTiny(replace(old.config, layers=old.config.layers + 1))
+    grown.model = OctoTiny(replace(old.config, layers=old.config.layers + 1), old.reader)
     grown.load_state_dict(network.state_dict(), strict=False)
     block = cast(Block, grown.model.octo.blocks[-1])
     for layer in (block.out, block.mlp_out):
@@ -137,7 +137,7 @@ def fill_cache(network: OctoPretraining, batches: BatchSet, config: ReadoutConfi
 
 def tokens_of(network: OctoPretraining, batch: Batch) -> Float16[Tensor, "b t d"]:
     """What the added block is given."""
-    return network.model.trunk(batch.pixels, batch.words, batch.word_mask).half()
+    return network.model.trunk(batch.pixels, batch.words, batch.word_mask, batch.reading).half()
 
 
 def word_sketch(model: OctoTiny, batch: Batch) -> Float[Tensor, "b 16"]:

@@ -233,7 +233,8 @@ def plan_study(
         name: one of STUDIES.
         seeds: of the runs.
         quick: its short form.
-        transitions: of the online stage, where another number is wanted; evaluations are as many.
+        transitions: of the online stage, where another number is wanted; evaluations are as far apart, and one comes
+            before the end.
         only: methods to keep; all where empty.
         runs: finished runs to measure in place of runs of its own; long-horizon and talk-control alone take them.
 
@@ -242,7 +243,7 @@ def plan_study(
     """
     amounts = QUICK if quick else FULL
     if transitions is not None:
-        every = max(1, transitions * amounts.every // amounts.transitions)
+        every = max(1, min(amounts.every, transitions // 2))
         amounts = replace(amounts, transitions=transitions, every=every)
     members = STUDIES[name](seeds, amounts, quick)
     if runs:

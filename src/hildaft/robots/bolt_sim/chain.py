@@ -79,7 +79,7 @@ class BoltChain:
         rng = np.random.default_rng(seed)
         stages: list[StageResult] = []
         transit = 0
-        env.reset(seed=seed, options={"task": TASKS[0]})
+        env.reset(seed=seed, options={"task": TASKS[0], "assembled": 0})
         for bolt in range(self._bolts):
             for task in TASKS:
                 if bolt > 0 or task != TASKS[0]:

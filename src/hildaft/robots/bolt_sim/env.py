@@ -8,7 +8,7 @@ from gymnasium import spaces
 from jaxtyping import Float32, Shaped, UInt8
 
 from hildaft.robots.bolt_sim.model import HEAD_SIZE, JAW_OPEN_M, WRIST_SIZE, RobotName
-from hildaft.robots.bolt_sim.scene import BoltScene
+from hildaft.robots.bolt_sim.scene import MAX_BOLTS, BoltScene
 from hildaft.robots.bolt_sim.tasks import Judge, TaskName, check_task, place_start, sample_start
 from hildaft.types import ACTION_DIM, CONTROL_HZ, ActionScale, HilDaftError, SceneState
 
@@ -26,7 +26,8 @@ class BoltEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, "7"]]):
     Observation: `wrist` (128x128 RGB), `head` (256x256 RGB) and `proprio` (jaw opening 0-1, jaws
     commanded closed 0 or 1). Action: 7 numbers in [-1, 1], base axes, see `types.ACTION_DIM`.
     Reward 1 and `terminated` once the goal has held for 3 steps; `truncated` after 50 steps.
-    `reset(options={"task": NAME})` switches the task. The same seed gives the same episode, bit for
+    `reset(options={"task": NAME})` switches the task; `"assembled": N` says how many of the other bolts stand in the
+    rail, as later in a chain, where otherwise any number of them does. The same seed gives the same episode, bit for
     bit, on one machine.
     """
 
@@ -38,7 +39,7 @@ class BoltEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, "7"]]):
         task: str = "upright",
         action_scale: ActionScale | None = None,
         render_mode: str | None = None,
-        bolts: int = 1,
+        bolts: int = MAX_BOLTS,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             msg = f"bolt bench render_mode={render_mode!r}: None or rgb_array is allowed"
@@ -62,16 +63,25 @@ class BoltEnv(gymnasium.Env[dict[str, Any], Float32[np.ndarray, "7"]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts an episode; `options["task"]` names its task.
+        """Starts an episode; `options["task"]` names its task, `options["assembled"]` how many bolts are in the rail.
 
         Raises:
-            HilDaftError: the task is unknown.
+            HilDaftError: the task is unknown, or there are not so many bolts.
         """
         super().reset(seed=seed)
-        if options and "task" in options:
-            self.task = check_task(str(options["task"]))
+        chosen = options or {}
+        if "task" in chosen:
+            self.task = check_task(str(chosen["task"]))
+        spare = self.scene.bolts - 1
+        assembled = chosen.get("assembled")
+        if assembled is not None and assembled not in range(spare + 1):
+            msg = f"bolt bench assembled={assembled!r}: 0 to {spare} is allowed, one less than its bolts"
+            raise HilDaftError(msg)
         # Every start the tasks draw is in reach; a stray one is drawn again, from the same stream.
-        while place_start(self.scene, sample_start(self.task, self.np_random)) > _REACHED:
+        while (
+            place_start(self.scene, sample_start(self.task, self.np_random, spare, assembled))
+            > _REACHED
+        ):
             pass
         self._begin_task()
         return self.observe(), {"task": self.task}

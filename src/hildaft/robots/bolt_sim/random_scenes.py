@@ -19,7 +19,6 @@ from hildaft.robots.bolt_sim.geometry import (
     rotation_from_vector,
     standing_bolt,
 )
-from hildaft.robots.bolt_sim.gl import mujoco
 from hildaft.robots.bolt_sim.model import (
     BOLT_LENGTH_M,
     HEAD_HALF_FLATS_M,
@@ -28,6 +27,7 @@ from hildaft.robots.bolt_sim.model import (
     SHAFT_RADIUS_M,
 )
 from hildaft.robots.bolt_sim.scene import BoltScene
+from hildaft.robots.bolt_sim.tasks import SPACING_M
 from hildaft.types import SceneState
 
 LANDMARKS: Final = ("head", "tail", "middle", "slot_mouth", "slot_end", "spot")
@@ -71,7 +71,6 @@ _GRIP_SQUEEZE_M: Final = 0.0002
 _MAX_DRAWS: Final = 200
 _ASSEMBLED_SHARE: Final = 0.4
 """Share of the scenes with bolts in the rail already, where there are bolts for it."""
-_SPACING_M: Final = (0.0235, 0.0285)
 _IN_RAIL_M: Final = 0.030
 _UP: Final = np.array([0.0, 0.0, 1.0])
 
@@ -149,7 +148,7 @@ def _place_assembled(
     across, depth, height = placement.bolt_position_m - slot
     depth_m = rng.uniform(0.013, 0.050)
     if abs(across) < _IN_RAIL_M and height < _IN_RAIL_M and depth > -_IN_RAIL_M:
-        depth_m = max(depth_m, depth + rng.uniform(*_SPACING_M))
+        depth_m = max(depth_m, depth + rng.uniform(*SPACING_M))
     for index in range(1, scene.bolts):
         if index > count or depth_m > RAIL_LENGTH_M - HEAD_HALF_FLATS_M:
             scene.park_bolt(index)
@@ -159,7 +158,7 @@ def _place_assembled(
         scene.place_bolt(
             index, scene.base_from_table(position), scene.base_rotation_from_table(rotation)
         )
-        depth_m += rng.uniform(*_SPACING_M)
+        depth_m += rng.uniform(*SPACING_M)
 
 
 def _draw_free(rng: np.random.Generator, landmark: str, slot: Vector, spot: Vector) -> Placement:
@@ -378,6 +377,6 @@ def _accept(scene: BoltScene, placement: Placement) -> bool:
     scene.data.qpos[:7] = joints
     scene.data.qpos[7:9] = placement.jaw_opening_m / 2
     scene.control.closed = placement.jaw_closed
-    mujoco.mj_forward(scene.model, scene.data)
+    scene.settle()
     depth = scene.data.contact.dist
     return not (len(depth) and float(depth.min()) < -_MAX_PENETRATION_M)

@@ -142,7 +142,7 @@ class BoltScene:
             jaw_opening_m,
             jaw_closed,
         )
-        mujoco.mj_forward(self.model, self.data)
+        self.settle()
         return residual
 
     def place_bolt(
@@ -151,7 +151,7 @@ class BoltScene:
         position_m: Float64[np.ndarray, "3"],
         rotation: Float64[np.ndarray, "3 3"],
     ) -> None:
-        """Puts one bolt at rest at a pose (base axes); takes effect at the next step or `place`."""
+        """Puts one bolt at rest at a pose (base axes); takes effect at the next step, `place` or `settle`."""
         self._set_bolt(
             index, self.table_from_base(position_m), self.table_rotation_from_base(rotation), 0.0
         )
@@ -182,6 +182,10 @@ class BoltScene:
     def place_spot(self, position_m: Float64[np.ndarray, "3"]) -> None:
         """Moves the marked spot (base axes)."""
         self.data.mocap_pos[self._spot] = self.table_from_base(position_m)
+
+    def settle(self) -> None:
+        """Brings contacts and what cameras see up to date with where things were put."""
+        mujoco.mj_forward(self.model, self.data)
 
     # Looking.
 

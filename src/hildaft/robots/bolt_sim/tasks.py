@@ -5,6 +5,7 @@ All poses here are in the table frame. Each task is tight on purpose: a few mill
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final, get_args
 
@@ -39,6 +40,10 @@ PICK_GRIP_M: Final = (0.0355, 0.0445)
 PICK_LIFT_M: Final = 0.050
 SLOT_DEPTH_M: Final = (0.015, RAIL_LENGTH_M)
 """`assemble`: how far past the slot's mouth the bolt must stand."""
+_FIRST_M: Final = (0.016, 0.045)
+"""How far past the mouth the first of the bolts that are in the rail already stands."""
+SPACING_M: Final = (0.0235, 0.0285)
+"""From one bolt in the rail to the next; heads that touch are 22 mm apart."""
 
 
 def check_task(task: str) -> TaskName:
@@ -60,10 +65,21 @@ class Start:
     bolt_rotation: Float64[np.ndarray, "3 3"]
     slot_position_m: Float64[np.ndarray, "3"]
     spot_position_m: Float64[np.ndarray, "3"]
+    assembled: tuple[tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]], ...]
+    """Poses of the bolts that stand in the rail already, as later in a chain."""
 
 
-def sample_start(task: TaskName, rng: np.random.Generator) -> Start:
-    """Draws a start state of a task."""
+def sample_start(
+    task: TaskName, rng: np.random.Generator, spare: int = 0, assembled: int | None = None
+) -> Start:
+    """Draws a start state of a task.
+
+    Args:
+        task: which.
+        rng: what it is drawn from.
+        spare: bolts beside the one that the task is about.
+        assembled: how many of them stand in the rail; any number, all as likely, where it is None.
+    """
 
     def around(centre: tuple[float, float], reach: float) -> Float64[np.ndarray, "2"]:
         return np.array(centre) + rng.uniform(-reach, reach, 2)
@@ -95,7 +111,19 @@ def sample_start(task: TaskName, rng: np.random.Generator) -> Start:
         bolt_rotation=rotation,
         slot_position_m=slot,
         spot_position_m=np.array([*spot, 0.0]),
+        assembled=tuple(_sample_assembled(rng, slot, spare, assembled)),
     )
+
+
+def _sample_assembled(
+    rng: np.random.Generator, slot: Float64[np.ndarray, "3"], spare: int, count: int | None
+) -> Iterator[tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]]:
+    wanted = int(rng.integers(spare + 1)) if count is None else count
+    depth_m = rng.uniform(*_FIRST_M)
+    for _ in range(wanted):
+        xy = slot[:2] + np.array([rng.normal(0.0, 0.0005), depth_m])
+        yield standing_bolt(xy, rng.uniform(-np.pi, np.pi))
+        depth_m += rng.uniform(*SPACING_M)
 
 
 def place_start(scene: BoltScene, start: Start) -> float:
@@ -112,6 +140,9 @@ def place_start(scene: BoltScene, start: Start) -> float:
         to_base(start.spot_position_m),
         start.jaw_closed,
     )
+    for index, (position, rotation) in enumerate(start.assembled, 1):
+        scene.place_bolt(index, to_base(position), scene.base_rotation_from_table(rotation))
+    scene.settle()
     scene.control.hold()
     return residual
 
