@@ -28,6 +28,8 @@ _STANDING_M: Final = 0.008
 """How far over the table an upright bolt may be let go: it drops on its head and stands."""
 _SEATED_M: Final = 0.006
 """How far over the rail's floor a bolt may be let go in the slot."""
+_DEEP_M: Final = 0.036
+"""How far past the slot's mouth a bolt is let go: far over the 15 mm that count, since one that leans lags behind the jaws."""
 CARRY_LOW_M: Final = -0.0005
 """Height sought before the slot: the head brushes the table, midway between pressing on and meeting the lips."""
 _UP: Final = np.array([0.0, 0.0, 1.0])
@@ -178,7 +180,7 @@ def _assemble(state: SceneState) -> _Wish:
     )
     gripped = state.bolt_held and state.jaw_closed
     seated = abs(across) < 0.006 and height < (_SEATED_M if gripped else 0.008)
-    if seated and along > (0.026 if gripped else 0.018):
+    if seated and along > (_DEEP_M if gripped else 0.018):
         # Released: straight up and away, so that no pad drags the bolt along.
         rise = 0.0 if state.bolt_held else 0.010
         return _Wish(np.array([0.0, 0.0, rise]), np.zeros(3), close=False)
@@ -190,7 +192,7 @@ def _assemble(state: SceneState) -> _Wish:
     lean = math.acos(min(1.0, max(-1.0, float(state.bolt_rotation[2, 2]))))
     if along > -0.008 and abs(across) < 0.004 and height < 0.012 and lean < 0.25:
         down = CARRY_LOW_M - 0.0035 * _ramp(along, 0.013, 0.028)
-        move = slot @ np.array([-across, 0.040 - along, down - height])
+        move = slot @ np.array([-across, _DEEP_M + 0.014 - along, down - height])
         return _Wish(move, turn, close=True, speed=0.75 * _CALM)
     # Before the mouth: how far to go on grows with how well the bolt is in line, low and upright.
     aligned = 1.0 - _ramp(abs(across), 0.001, 0.0025)
@@ -200,7 +202,7 @@ def _assemble(state: SceneState) -> _Wish:
     clearance = (1.0 - aligned) * min(0.045, max(0.0, 0.8 * (away - 0.006)))
     move = slot @ np.array([-across, before + 0.050 * aligned, CARRY_LOW_M + clearance - height])
     speed = _CALM * (1.0 - 0.25 * aligned)
-    return _Wish(move, turn, close=True, speed=speed, after_m=0.074 - 0.050 * aligned)
+    return _Wish(move, turn, close=True, speed=speed, after_m=_DEEP_M + 0.048 - 0.050 * aligned)
 
 
 _LAWS: Final = {"upright": _upright, "pick": _pick, "assemble": _assemble}
