@@ -39,14 +39,16 @@ def probe(
             predicted.append(reader.geometry(batches.at(rows, rng)).numpy())
     true = lengths(frames.labels) * 1000
     error = lengths_from_targets(np.concatenate(predicted)) * 1000 - true
-    return _table(true, error, frames.labels)
+    return table_of(true, error, frames.labels)
 
 
-def _table(
+def table_of(
     true: Float[np.ndarray, "n 22"],
     error: Float[np.ndarray, "n 22"],
     labels: Mapping[str, np.ndarray],
 ) -> dict[str, dict[str, float]]:
+    """The table of `probe` from true lengths and their errors, both in mm."""
+
     def vector(values: np.ndarray, name: str) -> np.ndarray:
         index = 3 * VECTORS.index(name)
         return values[:, index : index + 3]

@@ -29,7 +29,7 @@ _STANDING_M: Final = 0.008
 _SEATED_M: Final = 0.006
 """How far over the rail's floor a bolt may be let go in the slot."""
 _DEEP_M: Final = 0.036
-"""How far past the slot's mouth a bolt is let go: far over the 15 mm that count, since one that leans lags behind the jaws."""
+"""How far past the slot's mouth a bolt is let go: far over the 15 mm that count, for one that leans lags behind."""
 CARRY_LOW_M: Final = -0.0005
 """Height sought before the slot: the head brushes the table, midway between pressing on and meeting the lips."""
 _UP: Final = np.array([0.0, 0.0, 1.0])
