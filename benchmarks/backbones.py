@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from hildaft.models.encoders import shipped_image_encoder
-from hildaft.models.octo import Octo, OctoConfig, load_octo_tiny
+from hildaft.models.octo import Octo, OctoConfig
 from hildaft.models.octo_layers import StandardisedConv
+from hildaft.models.octo_tiny import load_octo_tiny
 from hildaft.models.resnet import ResNetConfig, ResNetEncoder
 from hildaft.models.smol import load_smol_tiny
 from hildaft.types import CONTROL_HZ

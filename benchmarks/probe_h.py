@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hildaft.models.encoders import shipped_image_encoder
-from hildaft.models.octo import load_octo_tiny
+from hildaft.models.octo_tiny import load_octo_tiny
 from hildaft.pretraining.dataset import CAMERAS, DatasetConfig, build_frames, draw_frame
 from hildaft.pretraining.probe import table_of
 from hildaft.pretraining.targets import geometry_targets, lengths, lengths_from_targets

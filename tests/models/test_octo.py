@@ -12,15 +12,9 @@ from torch import Tensor
 
 from hildaft.models.backbone import FrozenEncoders, load_weights, save_weights, to_side
 from hildaft.models.encoders import KeyPointEncoder
-from hildaft.models.octo import (
-    OCTO_TINY,
-    Octo,
-    OctoConfig,
-    OctoTiny,
-    OctoTinyBackbone,
-    load_octo_network,
-)
+from hildaft.models.octo import Octo, OctoConfig
 from hildaft.models.octo_layers import attention_bias, attention_rule
+from hildaft.models.octo_tiny import OCTO_TINY, OctoTiny, OctoTinyBackbone, load_octo_network
 from hildaft.types import HilDaftError, Observation
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "octo_tiny_random.npz"

@@ -5,7 +5,7 @@ import torch
 
 from hildaft.models.backbone import load_weights
 from hildaft.models.encoders import load_image_encoder
-from hildaft.models.octo import OctoTinyBackbone, load_octo_network
+from hildaft.models.octo_tiny import OctoTinyBackbone, load_octo_network
 from hildaft.models.smol import load_smol_tiny
 from hildaft.pretraining.dataset import DatasetConfig
 from hildaft.pretraining.decoder import DecoderConfig

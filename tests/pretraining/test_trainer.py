@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hildaft.models.octo import OctoTiny
+from hildaft.models.octo_tiny import OctoTiny
 from hildaft.pretraining.batches import Batch, Batches
 from hildaft.pretraining.dataset import CAMERAS, KEY_POINTS
 from hildaft.pretraining.decoder import DecoderConfig, train_decoder

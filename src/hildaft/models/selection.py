@@ -77,7 +77,7 @@ def load_backbone(given: str, config: EncoderConfig) -> Backbone:
     """
     word, source = split_choice("backbone", given, BACKBONES, _SOURCED)
     if word == "octo-tiny":
-        from hildaft.models.octo import load_octo_tiny
+        from hildaft.models.octo_tiny import load_octo_tiny
 
         return load_octo_tiny()
     if word == "smol-tiny":

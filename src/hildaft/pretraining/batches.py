@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor
 
 from hildaft.models.backbone import ImageEncoder, camera_image
-from hildaft.models.octo import OctoTiny
+from hildaft.models.octo_tiny import OctoTiny
 from hildaft.models.words import WORD_BUCKETS
 from hildaft.pretraining.skills import SKILLS, skill_actions
 from hildaft.pretraining.targets import geometry_targets

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hildaft.models.encoders import ImageEncoderConfig, KeyPointEncoder
-from hildaft.models.octo import OctoTiny, OctoTokens
+from hildaft.models.octo import OctoTokens
+from hildaft.models.octo_tiny import OctoTiny
 from hildaft.pretraining.batches import SKETCH_DIM, Batch
 from hildaft.pretraining.dataset import CAMERAS, KEY_POINTS
 from hildaft.pretraining.targets import TARGET_DIM

@@ -18,7 +18,7 @@ from hildaft.models.backbone import (
     save_weights,
 )
 from hildaft.models.encoders import ENCODER_FILE, load_image_encoder
-from hildaft.models.octo import OCTO_FILE, OctoTiny, load_octo_network
+from hildaft.models.octo_tiny import OCTO_FILE, OctoTiny, load_octo_network
 from hildaft.pretraining.batches import Batches
 from hildaft.pretraining.dataset import CAMERAS, DatasetConfig, Frames, build_frames
 from hildaft.pretraining.decoder import DecoderConfig, train_decoder

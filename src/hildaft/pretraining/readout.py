@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Float16
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hildaft.models.octo import OctoTiny
 from hildaft.models.octo_layers import Block
+from hildaft.models.octo_tiny import OctoTiny
 from hildaft.pretraining.batches import SKETCH_DIM, Batch, BatchSet
 from hildaft.pretraining.networks import LOSS_WEIGHTS, OctoPretraining
 from hildaft.pretraining.targets import TARGET_DIM

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hildaft.models.backbone import NETWORK_IMAGE_SIZE, save_weights
-from hildaft.models.octo import OctoTiny
+from hildaft.models.octo_tiny import OctoTiny
 from hildaft.models.smol import SmolTiny, load_smol_tiny
 from hildaft.pretraining.batches import SKETCH_DIM, Batch, Batches
 from hildaft.pretraining.dataset import CAMERAS, KEY_POINTS, DatasetConfig, build_frames
