@@ -53,8 +53,8 @@ class OperatorConfig:
     burst_steps: tuple[int, int] = (5, 9)
     """Fewest and most steps of one correction (Sec. V-A speaks of short interventions)."""
     max_share: float = 0.4
-    """Largest share of an episode's step limit that may be corrected, in [0, 1]; about 15 % of all steps come of it, as in
-    the paper."""
+    """Largest share of an episode's step limit that may be corrected, in [0, 1]; about 15 % of all steps come of it, as
+    in the paper."""
     step_limit: int = 50
     """Steps of an episode (Sec. V-A)."""
     patience_steps: int = 6
