@@ -211,8 +211,10 @@ class KeyPointEncoder(nn.Module):
 
         Asked again for the newest images, it remembers: octo-tiny reads with it what the critics are shown.
         """
-        if self._newest is not None and self._newest[0] is images:
-            return self._newest[1]
+        # Looked at once: robots of one page ask from threads of their own.
+        newest = self._newest
+        if newest is not None and newest[0] is images:
+            return newest[1]
         trunk, points = self.trunk(self.pixels(images))
         features = self.features(trunk, self.named(points))
         self._newest = (images, features)
