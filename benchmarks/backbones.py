@@ -56,9 +56,10 @@ def embedded() -> dict[str, Callable[[], object]]:
     work: dict[str, Callable[[], object]] = {}
     for name, model in (("octo-tiny", load_octo_tiny()), ("smol-tiny", load_smol_tiny())):
         words = model.embed_instruction("place the bolt upright").detach()
-        work[name] = lambda m=model, w=words: m.encode(images, w)
+        # A mapping of its own each time: the image encoder remembers the newest.
+        work[name] = lambda m=model, w=words: m.encode(dict(images), w)
     keypoints = shipped_image_encoder()
-    work["keypoints"] = lambda: keypoints.encode(images)
+    work["keypoints"] = lambda: keypoints.encode(dict(images))
     for depth in (10, 18):
         resnet = ResNetEncoder(ResNetConfig(depth=depth)).eval()
         work[f"resnet{depth}"] = lambda r=resnet: r.encode(images)

@@ -26,6 +26,13 @@ from hildaft.pretraining.probe import table_of
 from hildaft.pretraining.targets import geometry_targets, lengths, lengths_from_targets
 from hildaft.robots.bolt_sim.scene import MAX_BOLTS, BoltScene
 
+FITTED = 12_000
+"""Training frames that the linear layer is fitted to."""
+FRESH = 3_000
+"""Frames of robot A's bench."""
+INSTRUCTION = "lift the bolt"
+"""Words of every frame."""
+
 Images = Callable[[Int[np.ndarray, " b"]], dict[str, UInt8[np.ndarray, "b s s 3"]]]
 
 
@@ -37,19 +44,13 @@ class Arguments:
     """Folder of `hildaft pretrain`'s frames; rendered there where missing."""
     out: Path
     """JSON file of the result."""
-    fitted: int = 12_000
-    """Training frames that the linear layer is fitted to."""
-    fresh: int = 3_000
-    """Frames of robot A's bench."""
-    instruction: str = "lift the bolt"
-    """Words of every frame."""
 
 
 def main(given: Arguments) -> None:
     """Fits, reads and writes."""
     torch.set_num_threads(1)
     backbone, encoder = load_octo_tiny(), shipped_image_encoder()
-    words = backbone.embed_instruction(given.instruction)
+    words = backbone.embed_instruction(INSTRUCTION)
 
     def read(images: Images, count: int) -> tuple[Tensor, Tensor]:
         hs: list[Tensor] = []
@@ -63,11 +64,11 @@ def main(given: Arguments) -> None:
         return torch.cat(hs), torch.cat(features)
 
     frames, held_out = build_frames(given.cache, DatasetConfig())
-    chosen = np.sort(np.random.default_rng(5).permutation(len(frames))[: given.fitted])
+    chosen = np.sort(np.random.default_rng(5).permutation(len(frames))[:FITTED])
     h, _ = read(lambda rows: frames.images(chosen[rows]), len(chosen))
     layer = fit(h, geometry_targets({name: rows[chosen] for name, rows in frames.labels.items()}))
-    fresh, labels = bench_frames(given.fresh)
-    record = {"octo_tiny": backbone.hash, "image_encoder": encoder.hash, "fitted": given.fitted}
+    fresh, labels = bench_frames(FRESH)
+    record = {"octo_tiny": backbone.hash, "image_encoder": encoder.hash, "fitted": FITTED}
     for name, images, truth in (
         ("held_out", held_out.images, held_out.labels),
         ("fresh, A", lambda rows: {c: fresh[c][rows] for c in CAMERAS}, labels),

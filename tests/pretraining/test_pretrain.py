@@ -33,16 +33,18 @@ def in_little(cache, output, start=None, rate=1e-3, later_steps=2) -> PretrainCo
     )
 
 
+def check_that_they_belong_together(folder):
+    network = load_octo_network(folder / "octo_tiny.safetensors")
+    OctoTinyBackbone(network, load_image_encoder(folder / "image_encoder.safetensors"))
+
+
 def test_pretraining_writes_weights_and_goes_on_from_them(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     report = pretrain(in_little(tmp_path / "cache", first))
     assert report.keys() == set(FILES)
     assert load_octo_network(first / "octo_tiny.safetensors").config.layers == 3
     load_smol_tiny(first / "smol_tiny.safetensors")
-    OctoTinyBackbone(
-        load_octo_network(first / "octo_tiny.safetensors"),
-        load_image_encoder(first / "image_encoder.safetensors"),
-    )
+    check_that_they_belong_together(first)
     assert report["image_encoder"]["probe"]["tail from TCP, < 30 mm"]["frames"] > 100
 
     # The frames stay; checkpoints of the first run would be gone on from instead.
@@ -50,6 +52,7 @@ def test_pretraining_writes_weights_and_goes_on_from_them(tmp_path):
         (tmp_path / "cache" / name).rename(tmp_path / f"checkpoints-{name}")
     again = in_little(tmp_path / "cache", second, start=first, rate=1e-9, later_steps=0)
     pretrain(again)
+    check_that_they_belong_together(second)
     for name in FILES:
         before, old, _ = load_weights(first / f"{name}.safetensors")
         after, new, _ = load_weights(second / f"{name}.safetensors")

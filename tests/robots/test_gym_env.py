@@ -102,7 +102,7 @@ def test_the_scripted_operator_solves_it_with_a_persons_faults_and_corrects_a_ba
     operator = ScriptedOperator(
         lambda: law(robot.env, robot.raw_observation, robot.action_scale),
         robot.action_scale,
-        OperatorConfig(talk="right"),
+        OperatorConfig(talk="right", max_share=0.2),
     )
     robot.reset("reach", 5)
     operator.begin("reach", 5)
@@ -121,7 +121,7 @@ def test_the_scripted_operator_solves_it_with_a_persons_faults_and_corrects_a_ba
         tweaks += tweak is not None
         robot.step(away if tweak is None else tweak.action)
     assert any(not command.is_null for command in spoken)
-    assert 5 <= tweaks <= OperatorConfig().max_share * 50
+    assert 5 <= tweaks <= 10
 
 
 def test_the_check_passes_and_measures_metres():

@@ -180,7 +180,7 @@ class KeyPointEncoder(nn.Module):
             *(GatedBlock(hidden) for _ in range(self.config.blocks)),
         )
         self.reading = nn.Linear(hidden + self.named_dim, self.config.read)
-        self._newest: tuple[Mapping[str, Tensor], Tensor] | None = None
+        self._newest: tuple[Mapping[str, Tensor], tuple[Tensor, dict[str, KeyPoints]]] | None = None
 
     @property
     def trunk_dim(self) -> int:
@@ -207,7 +207,14 @@ class KeyPointEncoder(nn.Module):
         return json_record(self.config)
 
     def encode(self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Float[Tensor, "b f"]:
-        """Features of a batch of observations (RGB, 0-255).
+        """Features of a batch of observations (RGB, 0-255)."""
+        trunk, points = self.look(images)
+        return self.features(trunk, self.named(points))
+
+    def look(
+        self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]
+    ) -> tuple[Float[Tensor, "b trunk"], dict[str, KeyPoints]]:
+        """`trunk` of a batch of observations (RGB, 0-255).
 
         Asked again for the newest images, it remembers: octo-tiny reads with it what the critics are shown.
         """
@@ -215,10 +222,9 @@ class KeyPointEncoder(nn.Module):
         newest = self._newest
         if newest is not None and newest[0] is images:
             return newest[1]
-        trunk, points = self.trunk(self.pixels(images))
-        features = self.features(trunk, self.named(points))
-        self._newest = (images, features)
-        return features
+        seen = self.trunk(self.pixels(images))
+        self._newest = (images, seen)
+        return seen
 
     def pixels(
         self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]
@@ -276,7 +282,7 @@ class UnreadKeyPoints:
 
     def encode(self, images: Mapping[str, UInt8[Tensor, "b h w 3"]]) -> Float[Tensor, "b f"]:
         """Features of a batch of observations (RGB, 0-255): the decoder's units, then (x, y, sharpness) by camera."""
-        trunk, points = self._encoder.trunk(self._encoder.pixels(images))
+        trunk, points = self._encoder.look(images)
         seen = [torch.cat([p.position, p.sharpness], -1).flatten(1) for p in points.values()]
         return torch.cat([self._encoder.decoder(trunk), *seen], 1)
 
