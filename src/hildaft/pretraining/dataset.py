@@ -22,7 +22,6 @@ CAMERAS: Final = {"head": HEAD_SIZE, "wrist": WRIST_SIZE}
 KEY_POINTS: Final = ("head", "tail", "slot_mouth", "slot_end", "spot", "tcp")
 """Points whose pixels are labelled, in the order of the label arrays."""
 
-_SHARD_FRAMES: Final = 1000
 _BENCH_FRAMES: Final = 8
 """Frames on one random bench: a scene takes longer to build than a frame."""
 
@@ -41,22 +40,25 @@ class DatasetConfig:
     """Share of the frames on other benches: mounting, cameras and all colours drawn at random."""
     seed: int = 0
     """Frame i depends on (seed, i) alone."""
+    shard_frames: int = 1_000
+    """Frames per folder of the cache, which is rendered whole or again; both counts are multiples of it."""
     workers: int = 2
     """Processes that render."""
 
     def __post_init__(self) -> None:
+        for name in ("shard_frames", "workers"):
+            if getattr(self, name) < 1:
+                msg = f"dataset {name}={getattr(self, name)}: 1 or more is allowed"
+                raise HilDaftError(msg)
         for name in ("frames", "held_out"):
             value = getattr(self, name)
-            if value < _SHARD_FRAMES or value % _SHARD_FRAMES:
-                msg = f"dataset {name}={value}: a multiple of {_SHARD_FRAMES} is allowed"
+            if value < 1 or value % self.shard_frames:
+                msg = f"dataset {name}={value}: a multiple of shard_frames={self.shard_frames} is allowed"
                 raise HilDaftError(msg)
         for name in ("jitter_share", "bench_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 msg = f"dataset {name}={getattr(self, name)}: 0 to 1 is allowed"
                 raise HilDaftError(msg)
-        if self.workers < 1:
-            msg = f"dataset workers={self.workers}: 1 or more is allowed"
-            raise HilDaftError(msg)
 
 
 @final
@@ -71,6 +73,7 @@ class Frames:
                 for folder in folders
             ]
             parts = [dict(np.load(folder / "labels.npz")) for folder in folders]
+            self._shard_frames = len(self._images[0][next(iter(CAMERAS))])
         except (OSError, ValueError) as error:
             msg = f"frames cache: {error}; delete the damaged shard and run again"
             raise HilDaftError(msg) from error
@@ -83,7 +86,7 @@ class Frames:
 
     def images(self, rows: Int[np.ndarray, " b"]) -> dict[str, UInt8[np.ndarray, "b s s 3"]]:
         """Images of some frames, by camera."""
-        shard, within = np.divmod(rows, _SHARD_FRAMES)
+        shard, within = np.divmod(rows, self._shard_frames)
         pairs = list(zip(shard.tolist(), within.tolist(), strict=True))
         return {
             camera: np.stack([self._images[s][camera][i] for s, i in pairs]) for camera in CAMERAS
@@ -109,9 +112,9 @@ def build_frames(cache: Path, config: DatasetConfig) -> tuple[Frames, Frames]:
 
 def shard_folders(cache: Path, config: DatasetConfig) -> tuple[list[Path], list[Path]]:
     """Folders of the (training, held-out) shards; the training ones come first in frame order."""
-    stem = f"seed{config.seed}-jitter{config.jitter_share:g}-benches{config.bench_share:g}"
-    total = (config.frames + config.held_out) // _SHARD_FRAMES
-    held_out = config.held_out // _SHARD_FRAMES
+    stem = f"seed{config.seed}-jitter{config.jitter_share:g}-benches{config.bench_share:g}-of{config.shard_frames}"
+    total = (config.frames + config.held_out) // config.shard_frames
+    held_out = config.held_out // config.shard_frames
     # Held-out shards are numbered from the start, so that more training frames leave them as they are.
     folders = [cache / f"{stem}-{index:04d}" for index in range(total)]
     return folders[held_out:], folders[:held_out]
@@ -119,8 +122,9 @@ def shard_folders(cache: Path, config: DatasetConfig) -> tuple[list[Path], list[
 
 def _write_shard(job: tuple[Path, DatasetConfig]) -> None:
     folder, config = job
-    first = int(folder.name.rsplit("-", 1)[1]) * _SHARD_FRAMES
-    images = {c: np.empty((_SHARD_FRAMES, s, s, 3), np.uint8) for c, s in CAMERAS.items()}
+    count = config.shard_frames
+    first = int(folder.name.rsplit("-", 1)[1]) * count
+    images = {c: np.empty((count, s, s, 3), np.uint8) for c, s in CAMERAS.items()}
     rows: list[dict[str, np.ndarray]] = []
     for index, (scene, rng, elsewhere) in enumerate(_scenes(config, first)):
         rendered, labels = draw_frame(scene, rng, config.jitter_share)
@@ -140,12 +144,13 @@ def _scenes(
     config: DatasetConfig, first: int
 ) -> Iterator[tuple[BoltScene, np.random.Generator, bool]]:
     """Scene and generator of each frame of a shard, and whether it is on another bench than A."""
-    elsewhere = round(config.bench_share * _SHARD_FRAMES / _BENCH_FRAMES) * _BENCH_FRAMES
+    count = config.shard_frames
+    elsewhere = min(count, round(config.bench_share * count / _BENCH_FRAMES) * _BENCH_FRAMES)
     for start in [*range(0, elsewhere, _BENCH_FRAMES), elsewhere]:
         foreign = start < elsewhere
         rng = np.random.default_rng([config.seed, first + start, 1])
         scene = BoltScene(draw_look(rng) if foreign else "A", MAX_BOLTS)
-        for index in range(start, start + _BENCH_FRAMES if foreign else _SHARD_FRAMES):
+        for index in range(start, min(start + _BENCH_FRAMES, count) if foreign else count):
             yield scene, np.random.default_rng([config.seed, first + index]), foreign
         scene.close()
 

@@ -79,11 +79,11 @@ class Amounts:
 
 FULL: Final = Amounts()
 QUICK: Final = Amounts(
-    transitions=4_000,
+    transitions=2_000,
     episodes=30,
     episodes_before=10,
     episodes_during=10,
-    every=2_000,
+    every=1_000,
 )
 """For two cores and twenty minutes; the curves are shorter, the intervals wider."""
 
