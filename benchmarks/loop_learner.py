@@ -123,7 +123,17 @@ class LoopLearner:
         )
         bc_weight = config.warmup_bc_weight if warmup else config.online_bc_weight
         q_weight = config.warmup_q_weight if warmup else config.online_q_weight
-        loss = bc_weight * losses.bc_loss(action, target, batch.from_demos)
+        kept = batch.from_demos
+        weight = kept.float()
+        if not warmup and config.advantage_temperature:
+            advantage = (self._q_of(batch.action, batch) - q_value).detach()
+            spread = torch.stack(
+                [a[k].std(correction=0) for a, k in zip(advantage, kept, strict=True)]
+            )
+            scale = config.advantage_temperature * spread.unsqueeze(1)
+            weight = losses.advantage_weights(advantage, kept, scale, config.advantage_weight_max)
+            weight = torch.stack([w / w[k].mean() for w, k in zip(weight, kept, strict=True)])
+        loss = bc_weight * losses.bc_loss(action, target, weight)
         loss = loss + q_weight * losses.weighted_task_q_loss(q_value, task_weights)
         if talk is not None and config.joint_weight:
             steered = self._refined(

@@ -180,6 +180,36 @@ def test_cloning_sees_the_rollouts_it_is_told_to(
     assert (bc_loss(0.5, 1.0) != bc_loss(0.5, 100.0)) is sees_successes
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_cloning_follows_the_actions_that_critics_find_better(
+    temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    real = losses.bc_loss
+
+    def bc_loss(action: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        seen.append(weight)
+        return real(action, target, weight)
+
+    monkeypatch.setattr(losses, "bc_loss", bc_loss)
+    actor, rows = build(replace(HILDAFT, advantage_temperature=temperature)), make_batch()
+    good = torch.arange(B).expand(N, B) % 2 == 0
+    rows.action[..., 0] = torch.where(good, 5.0, -5.0)
+    monkeypatch.setattr(
+        actor.ensembles, "_members_q", lambda actions, *_: [a[..., :1].mT for a in actions]
+    )
+    actor.update_primary(rows, "warmup")
+    actor.update_primary(rows, "online")
+    offline, online = seen
+    kept = rows.from_demos | (rows.mc_return > 0)
+    # Without critics that know the task, the warm-up follows every demonstration alike.
+    assert torch.equal(offline, kept.float())
+    assert not online[~kept].any()
+    torch.testing.assert_close(online.sum(1), kept.sum(1).float())
+    better, worse = online[kept & good], online[kept & ~good]
+    assert (better.min() > worse.max()) if temperature else torch.equal(online, offline)
+
+
 def test_karras_form_of_cloning_trains() -> None:
     actor = build(replace(HILDAFT, bc_form="karras"))
     before = actor.state()

@@ -22,16 +22,29 @@ def test_eq_4_gives_one_figure_per_task() -> None:
 def test_eq_5_sums_over_components_and_averages_over_kept_rows() -> None:
     action = tensor([[1.0, 2.0], [0.0, 0.0], [9.0, 9.0]])
     demonstrated = tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    keep = tensor([True, True, False])
     # (1 + 4 + 0 + 1) / 2; the third row is not kept.
-    assert losses.bc_loss(action, demonstrated, keep).item() == pytest.approx(3.0)
+    assert losses.bc_loss(action, demonstrated, tensor([1.0, 1.0, 0.0])).item() == pytest.approx(
+        3.0
+    )
+    # (0.5 * 5 + 1.5 * 1) / 2.
+    assert losses.bc_loss(action, demonstrated, tensor([0.5, 1.5, 0.0])).item() == pytest.approx(
+        2.0
+    )
+
+
+def test_advantage_weights_grow_with_the_advantage_up_to_a_limit() -> None:
+    advantage = tensor([[0.0, 0.2, -0.2], [0.1, 9.0, 9.0]], requires_grad=True)
+    keep = tensor([[True, True, True], [True, True, False]])
+    weight = losses.advantage_weights(advantage, keep, tensor([[0.2], [0.1]]), 5.0)
+    torch.testing.assert_close(weight, tensor([[1.0, math.e, 1 / math.e], [math.e, 5.0, 0.0]]))
+    assert not weight.requires_grad
 
 
 def test_karras_form_weighs_small_noise_more() -> None:
     action, demonstrated = tensor([[1.0, 1.0], [1.0, 1.0]]), torch.zeros(2, 2)
     sigma = tensor([0.5, 1.0])
     # (4 + 4) * 1 and (1 + 4) * 1, mean of the two.
-    loss = losses.karras_bc_loss(action, demonstrated, sigma, tensor([True, True]), 0.5)
+    loss = losses.karras_bc_loss(action, demonstrated, sigma, torch.ones(2), 0.5)
     assert loss.item() == pytest.approx(6.5)
 
 

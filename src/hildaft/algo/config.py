@@ -72,6 +72,16 @@ class DualActorConfig:
     led to success, not those whose failures it would clone; the paper's text says all.
     """
 
+    advantage_temperature: float = 1.0
+    """Online, eq. 5 weighs each row by exp(advantage / (this x the task's standard deviation of it)), at most
+    `advantage_weight_max`, scaled to a mean of 1. The advantage is the value of the row's action less the policy's.
+
+    Differs from the paper (X4): eq. 5 weighs all rows alike, a person's pauses and slips too. 0 switches it off.
+    """
+
+    advantage_weight_max: float = 5.0
+    """Bound of X4's weights before they are scaled."""
+
     tied_noise: float = 0.05
     """How far one unit of noise moves eq. 5's target along its own axis; action units.
 
@@ -196,6 +206,7 @@ class DualActorConfig:
             "warmup_q_weight",
             "online_bc_weight",
             "online_q_weight",
+            "advantage_temperature",
             "tied_noise",
             "calql_weight",
             "refinement_bc_weight",
@@ -213,6 +224,7 @@ class DualActorConfig:
             "task_weight_constant",
             "calql_temperature",
             "max_return",
+            "advantage_weight_max",
         ):
             self._require(name, getattr(self, name) > 0.0, "> 0")
         self._require("discount", 0.0 <= self.discount < 1.0, "in [0, 1); use 0.97")
@@ -235,7 +247,8 @@ class DualActorConfig:
     def has_critics(self) -> bool:
         """Whether any loss reads a critic; without one, none is trained."""
         refinement = self.refinement_q_weight if self.refinement_actor else 0.0
-        return max(self.warmup_q_weight, self.online_q_weight, refinement) > 0.0
+        weights = (self.warmup_q_weight, self.online_q_weight, self.advantage_temperature)
+        return max(*weights, refinement) > 0.0
 
     def _require(self, name: str, fulfilled: bool, allowed: str) -> None:
         if not fulfilled:
@@ -255,6 +268,7 @@ PAPER: Final = replace(
     primary_learning_rate=3e-4,
     refinement_learning_rate=3e-4,
     bc_data="all",
+    advantage_temperature=0.0,
     tied_noise=0.0,
     target_clip=False,
     calql_actions=10,

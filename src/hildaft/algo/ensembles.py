@@ -126,20 +126,29 @@ class Ensembles:
 
         `features`: what the critics read of the batch, where it is at hand.
         """
+        return self._members_q((action,), batch, features)[0]
+
+    def _members_q(
+        self,
+        actions: Sequence[Float[Tensor, "n b 7"]],
+        batch: Batch | TalkTweakBatch,
+        features: Float[Tensor, "n b g"] | None,
+    ) -> list[Float[Tensor, "n e b"]]:
+        """The state is embedded once for all the actions."""
         proprio = batch.proprio
         if features is None:
             features = self.features(batch.h, batch.features)
-        rows = action.shape[:2]
+        rows = proprio.shape[:2]
         if self.config.shared_critic:
-            features, proprio, action = (
-                values.flatten(0, 1).unsqueeze(0) for values in (features, proprio, action)
+            features, proprio, *actions = (
+                values.flatten(0, 1).unsqueeze(0) for values in (features, proprio, *actions)
             )
         weights = self._held_for(batch)
         state = critic.embed_state(weights, features, proprio)
-        q_value = critic.q_values(weights, state, action.unsqueeze(2)).squeeze(3)
+        values = [critic.q_values(weights, state, a.unsqueeze(2)).squeeze(3) for a in actions]
         if self.config.shared_critic:
-            return q_value.squeeze(0).unflatten(1, rows).transpose(0, 1)
-        return q_value
+            return [v.squeeze(0).unflatten(1, rows).transpose(0, 1) for v in values]
+        return values
 
     def mean_q(
         self,
@@ -149,6 +158,17 @@ class Ensembles:
     ) -> Float[Tensor, "n b"]:
         """Mean over the ensemble of the value of each row's action (see `members_q`)."""
         return self.members_q(action, batch, features).mean(dim=1)
+
+    def mean_q_and_advantage(
+        self,
+        action: Float[Tensor, "n b 7"],
+        batch: Batch,
+        features: Float[Tensor, "n b g"] | None = None,
+    ) -> tuple[Float[Tensor, "n b"], Float[Tensor, "n b"]]:
+        """`mean_q` of the policy's action, and by how much that of the batch's own is above it, without gradient."""
+        policy, data = self._members_q((action, batch.action), batch, features)
+        q_value = policy.mean(dim=1)
+        return q_value, data.mean(dim=1) - q_value.detach()
 
     def state(self) -> dict[str, Tensor]:
         """Networks and moments by name; not copies."""

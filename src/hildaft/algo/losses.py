@@ -20,29 +20,43 @@ def q_loss(q_value: Float[Tensor, "*n b"]) -> Float[Tensor, "*n"]:
 
 
 def bc_loss(
-    action: Float[Tensor, "*b a"], demonstrated: Float[Tensor, "*b a"], keep: Bool[Tensor, "*b"]
+    action: Float[Tensor, "*b a"], demonstrated: Float[Tensor, "*b a"], weight: Float[Tensor, "*b"]
 ) -> Float[Tensor, ""]:
-    """Squared distance to the demonstrated action, summed over its components, mean over kept rows.
+    """Squared distance to the demonstrated action, summed over its components, mean over the rows of a weight above 0.
 
     Paper: Eq. 5.
     """
-    return ((action - demonstrated).square().sum(dim=-1) * keep).sum() / keep.sum()
+    return ((action - demonstrated).square().sum(dim=-1) * weight).sum() / (weight > 0).sum()
+
+
+def advantage_weights(
+    advantage: Float[Tensor, "n b"],
+    keep: Bool[Tensor, "n b"],
+    scale: Float[Tensor, "n 1"],
+    limit: float,
+) -> Float[Tensor, "n b"]:
+    """exp(advantage / scale), at most `limit`, for the rows eq. 5 keeps; 0 for the others. No gradient passes.
+
+    Differs from the paper (X4): eq. 5 follows all actions alike, a person's pauses and slips too. Weights of
+    advantage-weighted regression (Peng et al., 2019) follow those that the critics find better than the policy's own.
+    """
+    return (advantage.detach() / scale).exp().clamp(max=limit) * keep
 
 
 def karras_bc_loss(
     action: Float[Tensor, "*b a"],
     demonstrated: Float[Tensor, "*b a"],
     sigma: Float[Tensor, "*b"],
-    keep: Bool[Tensor, "*b"],
+    weight: Float[Tensor, "*b"],
     sigma_data: float,
 ) -> Float[Tensor, ""]:
     """ConRFT's form of eq. 5: denoising at many noise levels.
 
-    Rows weigh 1/sigma^2 + 1/sigma_data^2 (Karras et al.); mean over the components, as in ConRFT's
-    code.
+    Rows weigh 1/sigma^2 + 1/sigma_data^2 (Karras et al.) times their own weight; mean over the components, as in
+    ConRFT's code.
     """
-    weight = (sigma**-2 + sigma_data**-2) * keep
-    return (weight * (action - demonstrated).square().mean(dim=-1)).sum() / keep.sum()
+    levels = (sigma**-2 + sigma_data**-2) * weight
+    return (levels * (action - demonstrated).square().mean(dim=-1)).sum() / (weight > 0).sum()
 
 
 def refinement_bc_loss(
