@@ -192,15 +192,19 @@ def test_cloning_follows_the_actions_that_critics_find_better(
         return real(action, target, weight)
 
     monkeypatch.setattr(losses, "bc_loss", bc_loss)
-    actor, rows = build(replace(HILDAFT, advantage_temperature=temperature)), make_batch()
+    actor, rows = (
+        build(replace(HILDAFT, advantage_temperature=temperature, advantage_after=2)),
+        make_batch(),
+    )
     good = torch.arange(B).expand(N, B) % 2 == 0
     rows.action[..., 0] = torch.where(good, 5.0, -5.0)
     monkeypatch.setattr(
         actor.ensembles, "_members_q", lambda actions, *_: [a[..., :1].mT for a in actions]
     )
-    actor.update_primary(rows, "warmup")
-    actor.update_primary(rows, "online")
-    offline, online = seen
+    for phase in ("warmup", "online", "online"):
+        actor.update_primary(rows, phase)
+    offline, early, online = seen
+    assert torch.equal(early, offline)
     kept = rows.from_demos | (rows.mc_return > 0)
     # Without critics that know the task, the warm-up follows every demonstration alike.
     assert torch.equal(offline, kept.float())

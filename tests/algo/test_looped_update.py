@@ -74,6 +74,8 @@ def test_two_updates_agree_to_rounding(preset: DualActorConfig, warmup: bool, me
         bc_data="demos",
         target_clip=True,
         calql_actions=3,
+        advantage_temperature=float(preset is HILDAFT),
+        advantage_after=0,
     )
     ours, twin = build(config), build(config)
     loop = LoopLearner.like(twin)

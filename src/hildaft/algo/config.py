@@ -72,12 +72,17 @@ class DualActorConfig:
     led to success, not those whose failures it would clone; the paper's text says all.
     """
 
-    advantage_temperature: float = 1.0
+    advantage_temperature: float = 0.0
     """Online, eq. 5 weighs each row by exp(advantage / (this x the task's standard deviation of it)), at most
     `advantage_weight_max`, scaled to a mean of 1. The advantage is the value of the row's action less the policy's.
 
-    Differs from the paper (X4): eq. 5 weighs all rows alike, a person's pauses and slips too. 0 switches it off.
+    Differs from the paper (X4): eq. 5 weighs all rows alike, a person's pauses and slips too. Off by default (0): it
+    shortens episodes, but `assemble` failed more often under it (docs/LOG.md).
     """
+
+    advantage_after: int = 3_000
+    """Updates of the primary actor, those of the warm-up included, before X4 begins: what critics that have seen little
+    say of two actions is noise, and weights by noise leave eq. 5 fewer rows (docs/LOG.md)."""
 
     advantage_weight_max: float = 5.0
     """Bound of X4's weights before they are scaled."""
@@ -234,6 +239,7 @@ class DualActorConfig:
         self._require(
             "tasks_per_update", self.tasks_per_update >= 0, ">= 0; 0: all in every update"
         )
+        self._require("advantage_after", self.advantage_after >= 0, ">= 0")
         self._require("metrics_every", self.metrics_every >= 1, ">= 1")
         self._require(
             "joint_weight",
@@ -268,7 +274,6 @@ PAPER: Final = replace(
     primary_learning_rate=3e-4,
     refinement_learning_rate=3e-4,
     bc_data="all",
-    advantage_temperature=0.0,
     tied_noise=0.0,
     target_clip=False,
     calql_actions=10,

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hildaft.algo import losses
 from hildaft.algo.actors import Actors, check_tensors
+from hildaft.algo.cloning_weights import cloned_rows, weigh_by_advantage
 from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
 from hildaft.algo.crew import Crew
 from hildaft.algo.diagnostics import measure_listening
@@ -146,13 +147,14 @@ class DualActor:
         state = self.actors.embed_standard(*seen, batch.proprio)
         noise = self._draws.noise(batch.reward.shape)
         action = primary.act(state, noise)
-        weight, q_value = self._cloned_rows(batch).float(), None
-        if phase == "online" and config.advantage_temperature:
-            read = self.ensembles.select(*seen)
+        keep, read, q_value = cloned_rows(batch, config), self.ensembles.select(*seen), None
+        weight = keep.float()
+        begun = self._updates["primary"] >= config.advantage_after
+        if phase == "online" and config.advantage_temperature and begun:
             q_value, advantage = self.ensembles.mean_q_and_advantage(action, batch, read)
-            weight = self._advantage_weights(batch, advantage)
+            weight = weigh_by_advantage(advantage, keep, config, self._crew)
         elif q_weight:
-            q_value = self.ensembles.mean_q(action, batch, self.ensembles.select(*seen))
+            q_value = self.ensembles.mean_q(action, batch, read)
         bc_loss = self._primary_bc_loss(batch, state, action, noise, weight)
         loss = bc_weight * bc_loss
         measured = {"actor/bc_loss": bc_loss}
@@ -314,34 +316,6 @@ class DualActor:
         sigma = primary.sigmas[level]
         denoised = primary.denoise(state, batch.action + sigma.unsqueeze(-1) * noise, sigma)
         return losses.karras_bc_loss(denoised, target, sigma, weight, config.primary.sigma_data)
-
-    def _cloned_rows(self, batch: Batch) -> Bool[Tensor, "n b"]:
-        """The rows that eq. 5 sees."""
-        if self.config.bc_data == "all":
-            return torch.ones_like(batch.from_demos)
-        if self.config.bc_data == "demos":
-            return batch.from_demos
-        # Only an episode that ended in success has a return.
-        return batch.from_demos | (batch.mc_return > 0)
-
-    @torch.no_grad()
-    def _advantage_weights(
-        self, batch: Batch, advantage: Float[Tensor, "n b"]
-    ) -> Float[Tensor, "n b"]:
-        """X4: the weights of the rows that eq. 5 sees, 1 in each task's mean, over the rows of all processes."""
-        config, keep = self.config, self._cloned_rows(batch)
-        rows = self._over_rows(keep.float())
-        advantage = advantage * keep
-        centred = (advantage - self._over_rows(advantage) / rows) * keep
-        spread = (self._over_rows(centred.square()) / rows).sqrt().clamp(min=1e-6)
-        weight = losses.advantage_weights(
-            advantage, keep, config.advantage_temperature * spread, config.advantage_weight_max
-        )
-        return weight * rows / self._over_rows(weight)
-
-    def _over_rows(self, values: Float[Tensor, "n b"]) -> Float[Tensor, "n 1"]:
-        """Each task's sum, averaged over the processes."""
-        return self._crew.mean(values.sum(dim=1, keepdim=True))
 
     def _primary_q_loss(
         self, q_value: Float[Tensor, "n b"], tasks: range

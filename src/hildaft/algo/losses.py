@@ -26,7 +26,7 @@ def bc_loss(
 
     Paper: Eq. 5.
     """
-    return ((action - demonstrated).square().sum(dim=-1) * weight).sum() / (weight > 0).sum()
+    return ((action - demonstrated).square().sum(dim=-1) * weight).sum() / weight.count_nonzero()
 
 
 def advantage_weights(
@@ -56,7 +56,7 @@ def karras_bc_loss(
     ConRFT's code.
     """
     levels = (sigma**-2 + sigma_data**-2) * weight
-    return (levels * (action - demonstrated).square().mean(dim=-1)).sum() / (weight > 0).sum()
+    return (levels * (action - demonstrated).square().mean(dim=-1)).sum() / weight.count_nonzero()
 
 
 def refinement_bc_loss(

@@ -39,7 +39,7 @@ ABLATIONS: Final[dict[str, tuple[str, ...]]] = {
     "no-x1": ("--method.tied-noise=0",),
     "no-x2": ("--method.counterfactual-weight=0",),
     "no-x3": ("--method.joint-weight=0",),
-    "no-x4": ("--method.advantage-temperature=0",),
+    "x4": ("--method.advantage-temperature=1",),
     "h-alone": ("--method.primary.no-reads-features",),
     "talk-in-training": ("--method.talk-in-rollouts",),
     "k-1": ("--method.primary.noise-scale=1",),
@@ -56,10 +56,7 @@ ABLATIONS: Final[dict[str, tuple[str, ...]]] = {
     "demonstrations-40": ("--training.demonstrations=40",),
 }
 """Label to what is changed of preset hildaft."""
-QUICK_ABLATIONS: Final = (
-    *("no-task-weights", "shared-critic", "no-calql"),
-    *("no-x1", "no-x2", "no-x3", "no-x4"),
-)
+QUICK_ABLATIONS: Final = ("no-task-weights", "shared-critic", "no-calql", "no-x1", "no-x2", "no-x3")
 
 FLEETS: Final[dict[str, tuple[str, ...]]] = {
     "1-robot": ("A",),
