@@ -42,8 +42,12 @@ def count(
     )
     target = primary.forward(rows, rows) + critic.forward(rows, rows)
     critics_online = target + critic.train(rows, rows)
-    valued = 2 * rows if config.advantage_temperature else rows
-    actor = primary.forward(rows, rows) + primary.backward(rows, rows) + critic.to_action(rows)
+    actor = (
+        primary.forward(rows, rows)
+        + primary.backward(rows, rows)
+        + critic.forward(rows, rows)
+        + critic.to_action(rows)
+    )
     joint = (
         refinement.forward(talk_rows, talk_rows)
         + primary.forward(talk_rows, talk_rows)
@@ -65,8 +69,8 @@ def count(
     )
     with_joint = joint if config.joint_weight else 0
     return UpdateFlops(
-        online=2 * (critics_online + actor + critic.forward(rows, valued) + with_joint + talk),
-        warmup=2 * (critics_warmup + actor + critic.forward(rows, rows)),
+        online=2 * (critics_online + actor + with_joint + talk),
+        warmup=2 * (critics_warmup + actor),
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hildaft.algo import losses
+from hildaft.algo.cloning_weights import WEIGHT_LIMIT
 from hildaft.algo.dual_actor import DualActor
 from hildaft.data.replay import Batch, TalkTweakBatch
 from hildaft.models.consistency import sample_primary_noise
@@ -131,7 +132,7 @@ class LoopLearner:
                 [a[k].std(correction=0) for a, k in zip(advantage, kept, strict=True)]
             )
             scale = config.advantage_temperature * spread.unsqueeze(1)
-            weight = losses.advantage_weights(advantage, kept, scale, config.advantage_weight_max)
+            weight = losses.advantage_weights(advantage, kept, scale, WEIGHT_LIMIT)
             weight = torch.stack([w / w[k].mean() for w, k in zip(weight, kept, strict=True)])
         loss = bc_weight * losses.bc_loss(action, target, weight)
         loss = loss + q_weight * losses.weighted_task_q_loss(q_value, task_weights)

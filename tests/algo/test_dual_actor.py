@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from hildaft.algo import losses
+from hildaft.algo import cloning_weights, losses
 from hildaft.algo.dual_actor import HILDAFT, PAPER, DualActor, DualActorConfig, acting_weights
 from hildaft.data.replay import States, TalkTweakBatch
 from hildaft.models import critic
@@ -192,10 +192,8 @@ def test_cloning_follows_the_actions_that_critics_find_better(
         return real(action, target, weight)
 
     monkeypatch.setattr(losses, "bc_loss", bc_loss)
-    actor, rows = (
-        build(replace(HILDAFT, advantage_temperature=temperature, advantage_after=2)),
-        make_batch(),
-    )
+    monkeypatch.setattr(cloning_weights, "BEGINS_AT", 2)
+    actor, rows = build(replace(HILDAFT, advantage_temperature=temperature)), make_batch()
     good = torch.arange(B).expand(N, B) % 2 == 0
     rows.action[..., 0] = torch.where(good, 5.0, -5.0)
     monkeypatch.setattr(

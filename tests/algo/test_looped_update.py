@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hildaft.algo import cloning_weights
 from hildaft.algo.dual_actor import HILDAFT, PAPER, Dims, DualActor, DualActorConfig
 from hildaft.data.replay import Batch, TalkTweakBatch
 from hildaft.models.critic import CriticConfig
@@ -67,7 +68,10 @@ def assert_same(ours: nn.Module, theirs: nn.Module) -> None:
 @pytest.mark.parametrize("members", [1, 2, 3])
 @pytest.mark.parametrize("warmup", [False, True], ids=["online", "warmup"])
 @pytest.mark.parametrize("preset", [HILDAFT, PAPER], ids=["hildaft", "paper"])
-def test_two_updates_agree_to_rounding(preset: DualActorConfig, warmup: bool, members: int) -> None:
+def test_two_updates_agree_to_rounding(
+    preset: DualActorConfig, warmup: bool, members: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloning_weights, "BEGINS_AT", 0)
     config = replace(
         preset,
         critic=CriticConfig(members=members, hidden=32),
@@ -75,7 +79,6 @@ def test_two_updates_agree_to_rounding(preset: DualActorConfig, warmup: bool, me
         target_clip=True,
         calql_actions=3,
         advantage_temperature=float(preset is HILDAFT),
-        advantage_after=0,
     )
     ours, twin = build(config), build(config)
     loop = LoopLearner.like(twin)

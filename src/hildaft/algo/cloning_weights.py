@@ -1,5 +1,7 @@
 """Which rows eq. 5 follows, and how closely."""
 
+from typing import Final
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -7,7 +9,13 @@ from torch import Tensor
 from hildaft.algo import losses
 from hildaft.algo.config import DualActorConfig
 from hildaft.algo.crew import Crew
-from hildaft.data.replay import Batch
+from hildaft.data.replay import Batch, Phase
+
+BEGINS_AT: Final = 3_000
+"""Updates of the primary actor, those of the warm-up included, before X4: begun at once, 3,000 transitions left success
+at 85 and 87 % where it was 99 and 92 without (docs/LOG.md)."""
+WEIGHT_LIMIT: Final = 5.0
+"""Of X4's weights, before they are scaled to a mean of 1."""
 
 
 def cloned_rows(batch: Batch, config: DualActorConfig) -> Bool[Tensor, "n b"]:
@@ -18,6 +26,11 @@ def cloned_rows(batch: Batch, config: DualActorConfig) -> Bool[Tensor, "n b"]:
         return batch.from_demos
     # Only an episode that ended in success has a return.
     return batch.from_demos | (batch.mc_return > 0)
+
+
+def weighs_by_advantage(config: DualActorConfig, phase: Phase, updates: int) -> bool:
+    """Whether X4 is on and has begun, after so many updates of the primary actor."""
+    return phase == "online" and config.advantage_temperature > 0.0 and updates >= BEGINS_AT
 
 
 @torch.no_grad()
@@ -36,6 +49,6 @@ def weigh_by_advantage(
     centred = (advantage - total(advantage) / rows) * keep
     spread = (total(centred.square()) / rows).sqrt().clamp(min=1e-6)
     weight = losses.advantage_weights(
-        advantage, keep, config.advantage_temperature * spread, config.advantage_weight_max
+        advantage, keep, config.advantage_temperature * spread, WEIGHT_LIMIT
     )
     return weight * rows / total(weight)

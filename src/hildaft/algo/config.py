@@ -73,19 +73,12 @@ class DualActorConfig:
     """
 
     advantage_temperature: float = 0.0
-    """Online, eq. 5 weighs each row by exp(advantage / (this x the task's standard deviation of it)), at most
-    `advantage_weight_max`, scaled to a mean of 1. The advantage is the value of the row's action less the policy's.
+    """From the 3,000th update on, eq. 5 weighs each row by exp(advantage / (this x the task's standard deviation of
+    it)), at most 5, scaled to a mean of 1. The advantage is the value of the row's action less the policy's.
 
     Differs from the paper (X4): eq. 5 weighs all rows alike, a person's pauses and slips too. Off by default (0): it
     shortens episodes, but `assemble` failed more often under it (docs/LOG.md).
     """
-
-    advantage_after: int = 3_000
-    """Updates of the primary actor, those of the warm-up included, before X4 begins: what critics that have seen little
-    say of two actions is noise, and weights by noise leave eq. 5 fewer rows (docs/LOG.md)."""
-
-    advantage_weight_max: float = 5.0
-    """Bound of X4's weights before they are scaled."""
 
     tied_noise: float = 0.05
     """How far one unit of noise moves eq. 5's target along its own axis; action units.
@@ -229,7 +222,6 @@ class DualActorConfig:
             "task_weight_constant",
             "calql_temperature",
             "max_return",
-            "advantage_weight_max",
         ):
             self._require(name, getattr(self, name) > 0.0, "> 0")
         self._require("discount", 0.0 <= self.discount < 1.0, "in [0, 1); use 0.97")
@@ -239,7 +231,6 @@ class DualActorConfig:
         self._require(
             "tasks_per_update", self.tasks_per_update >= 0, ">= 0; 0: all in every update"
         )
-        self._require("advantage_after", self.advantage_after >= 0, ">= 0")
         self._require("metrics_every", self.metrics_every >= 1, ">= 1")
         self._require(
             "joint_weight",

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hildaft.algo import losses
 from hildaft.algo.actors import Actors, check_tensors
-from hildaft.algo.cloning_weights import cloned_rows, weigh_by_advantage
+from hildaft.algo.cloning_weights import cloned_rows, weigh_by_advantage, weighs_by_advantage
 from hildaft.algo.config import HILDAFT, PAPER, DualActorConfig
 from hildaft.algo.crew import Crew
 from hildaft.algo.diagnostics import measure_listening
@@ -149,8 +149,7 @@ class DualActor:
         action = primary.act(state, noise)
         keep, read, q_value = cloned_rows(batch, config), self.ensembles.select(*seen), None
         weight = keep.float()
-        begun = self._updates["primary"] >= config.advantage_after
-        if phase == "online" and config.advantage_temperature and begun:
+        if weighs_by_advantage(config, phase, self._updates["primary"]):
             q_value, advantage = self.ensembles.mean_q_and_advantage(action, batch, read)
             weight = weigh_by_advantage(advantage, keep, config, self._crew)
         elif q_weight:

@@ -163,7 +163,7 @@ class Ensembles:
         self,
         action: Float[Tensor, "n b 7"],
         batch: Batch,
-        features: Float[Tensor, "n b g"] | None = None,
+        features: Float[Tensor, "n b g"],
     ) -> tuple[Float[Tensor, "n b"], Float[Tensor, "n b"]]:
         """`mean_q` of the policy's action, and by how much that of the batch's own is above it, without gradient."""
         policy, data = self._members_q((action, batch.action), batch, features)
