@@ -128,10 +128,8 @@ class LoopLearner:
         weight = kept.float()
         if not warmup and config.advantage_temperature:
             advantage = (self._q_of(batch.action, batch) - q_value).detach()
-            spread = torch.stack(
-                [a[k].std(correction=0) for a, k in zip(advantage, kept, strict=True)]
-            )
-            scale = config.advantage_temperature * spread.unsqueeze(1)
+            centred = [a[k] - a[k].mean() for a, k in zip(advantage, kept, strict=True)]
+            scale = config.advantage_temperature * torch.cat(centred).std(correction=0)
             weight = losses.advantage_weights(advantage, kept, scale, WEIGHT_LIMIT)
             weight = torch.stack([w / w[k].mean() for w, k in zip(weight, kept, strict=True)])
         loss = bc_weight * losses.bc_loss(action, target, weight)

@@ -134,6 +134,35 @@ def test_pauses_are_short_and_keep_the_jaws() -> None:
     assert (actions[paused, 6] == 1.0).all()
 
 
+def test_the_button_is_pressed_late_in_a_demonstration_and_at_once_in_a_correction() -> None:
+    above = a_state(ee_position_m=np.array([0.50, 0.12, 0.0385]))
+    assert oracle_action(above, SCALE)[6] == 1.0
+    config = OperatorConfig(pause_rate=0.0, button_steps=(1, 3))
+    late = []
+    for seed in range(60):
+        operator = SimulatedOperator(lambda: above, SCALE, config)
+        operator.begin("pick", seed)
+        jaws = [operator.demonstrate()[6] for _ in range(5)]
+        late.append(jaws.index(1.0))
+        assert jaws == [-1.0] * late[-1] + [1.0] * (5 - late[-1])
+    assert set(late) == {1, 2, 3}
+    operator = SimulatedOperator(lambda: above, SCALE, OperatorConfig(catch_gripper=1.0))
+    operator.begin("pick", 0)
+    tweak = operator.tweak(STILL_OPEN)
+    assert tweak is not None
+    assert tweak.action[6] == 1.0
+
+
+def test_a_press_that_is_no_longer_wanted_is_forgotten() -> None:
+    there = a_state(ee_position_m=np.array([0.50, 0.12, 0.0385]))
+    away = a_state()
+    sights = iter([there, there, away, there, there, there])
+    config = OperatorConfig(pause_rate=0.0, button_steps=(2, 2))
+    operator = SimulatedOperator(lambda: next(sights), SCALE, config)
+    operator.begin("pick", 0)
+    assert [operator.demonstrate()[6] for _ in range(6)] == [-1.0] * 5 + [1.0]
+
+
 def test_it_corrects_a_stall_after_a_delay_for_a_burst_within_its_share() -> None:
     state = a_state()
     config = OperatorConfig(reaction_steps=(2, 2), burst_steps=(5, 5), max_share=0.2)
@@ -224,6 +253,7 @@ def test_random_talk_is_random_and_never_silent_when_it_speaks() -> None:
         ("noise_memory", 1.0),
         ("max_share", 1.5),
         ("burst_steps", (9, 5)),
+        ("button_steps", (-1, 2)),
         ("patience_steps", 0),
         ("talk", "loud"),
     ],

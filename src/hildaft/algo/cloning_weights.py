@@ -40,14 +40,17 @@ def weigh_by_advantage(
     config: DualActorConfig,
     crew: Crew,
 ) -> Float[Tensor, "n b"]:
-    """X4: weights of the kept rows, 1 in each task's mean, over the rows of all processes."""
+    """X4: weights of the kept rows, 1 in each task's mean, over the rows of all processes.
+
+    One scale serves all tasks: by its own, a task whose advantages hardly differ would be cloned by their noise.
+    """
 
     def total(values: Float[Tensor, "n b"]) -> Float[Tensor, "n 1"]:
         return crew.mean(values.sum(dim=1, keepdim=True))
 
     rows, advantage = total(keep.float()), advantage * keep
     centred = (advantage - total(advantage) / rows) * keep
-    spread = (total(centred.square()) / rows).sqrt().clamp(min=1e-6)
+    spread = (total(centred.square()).sum() / rows.sum()).sqrt().clamp(min=1e-6)
     weight = losses.advantage_weights(
         advantage, keep, config.advantage_temperature * spread, WEIGHT_LIMIT
     )

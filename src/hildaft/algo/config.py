@@ -73,11 +73,12 @@ class DualActorConfig:
     """
 
     advantage_temperature: float = 0.0
-    """From the 3,000th update on, eq. 5 weighs each row by exp(advantage / (this x the task's standard deviation of
-    it)), at most 5, scaled to a mean of 1. The advantage is the value of the row's action less the policy's.
+    """From the 3,000th update on, eq. 5 weighs each row by exp(advantage / (this x the standard deviation of it, each
+    task's mean taken off)), at most 5, scaled to a mean of 1. The advantage is the value of the row's action less the
+    policy's.
 
-    Differs from the paper (X4): eq. 5 weighs all rows alike, a person's pauses and slips too. Off by default (0): it
-    shortens episodes, but `assemble` failed more often under it (docs/LOG.md).
+    Differs from the paper (X4): eq. 5 weighs all rows alike, a person's pauses and slips too. Off by default (0): two
+    seeds speak for it (docs/LOG.md), the studies were run without.
     """
 
     tied_noise: float = 0.05

@@ -48,6 +48,9 @@ class OperatorConfig:
     """Largest share of full scale the person uses, in (0, 1]."""
     pause_rate: float = 0.03
     """Chance per demonstrated step that a pause of 1 to 3 steps begins."""
+    button_steps: tuple[int, int] = (0, 0)
+    """Fewest and most steps by which the gripper's button is pressed late in a demonstration; the arm goes on. People
+    take 0.2 s and more, and with 1 to 3 steps cloning falls to 48 to 60 % (docs/LOG.md). Who corrects is prompt."""
     reaction_steps: tuple[int, int] = (1, 2)
     """Fewest and most steps between noticing and acting."""
     burst_steps: tuple[int, int] = (5, 9)
@@ -78,7 +81,7 @@ class OperatorConfig:
             _require(0.0 <= getattr(self, name) <= 1.0, name, getattr(self, name), "0 to 1")
         _require(0.0 <= self.noise_memory < 1.0, "noise_memory", self.noise_memory, "0 to below 1")
         _require(0.0 < self.speed <= 1.0, "speed", self.speed, "above 0, at most 1")
-        for name in ("reaction_steps", "burst_steps"):
+        for name in ("button_steps", "reaction_steps", "burst_steps"):
             low, high = getattr(self, name)
             _require(0 <= low <= high, name, (low, high), "0 <= fewest <= most")
         for name in ("step_limit", "patience_steps", "talk_steps"):
@@ -159,6 +162,7 @@ class Person:
         self._seen: Sight | None = None
         self._steps = self._human_steps = self._burst = self._pause = 0
         self._delay = -1
+        self._button: int | None = None
         self._length = 0
         self._spoken: RefinementCommand = NULL_COMMAND
         self._spoken_left = 0
@@ -184,7 +188,21 @@ class Person:
             still = np.zeros(7, dtype=np.float32)
             still[6] = seen.resting_jaws
             return still
-        return self._hand(seen)
+        action = self._hand(seen)
+        action[6] = self._pressed(float(action[6]), seen)
+        return action
+
+    def _pressed(self, wanted: float, seen: Sight) -> float:
+        """The jaws' part of a demonstrated action: as wanted, once the button is pressed."""
+        if (wanted > 0) == (seen.resting_jaws > 0):
+            self._button = None
+            return wanted
+        if self._button is None:
+            low, high = self._config.button_steps
+            # A prompt person's randomness stays what it was: no draw where there is no choice.
+            self._button = low if low == high else int(self._rng.integers(low, high + 1))
+        self._button -= 1
+        return wanted if self._button < 0 else seen.resting_jaws
 
     def _hand(self, seen: Sight) -> Action:
         """The skilled action at the person's speed plus the error of an unsteady hand."""
