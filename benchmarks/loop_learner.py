@@ -129,7 +129,7 @@ class LoopLearner:
         if not warmup and config.advantage_temperature:
             advantage = (self._q_of(batch.action, batch) - q_value).detach()
             centred = [a[k] - a[k].mean() for a, k in zip(advantage, kept, strict=True)]
-            scale = config.advantage_temperature * torch.cat(centred).std(correction=0)
+            scale = config.advantage_temperature * torch.cat(centred).std(correction=0).view(1, 1)
             weight = losses.advantage_weights(advantage, kept, scale, WEIGHT_LIMIT)
             weight = torch.stack([w / w[k].mean() for w, k in zip(weight, kept, strict=True)])
         loss = bc_weight * losses.bc_loss(action, target, weight)

@@ -137,16 +137,19 @@ def test_pauses_are_short_and_keep_the_jaws() -> None:
 def test_the_button_is_pressed_late_in_a_demonstration_and_at_once_in_a_correction() -> None:
     above = a_state(ee_position_m=np.array([0.50, 0.12, 0.0385]))
     assert oracle_action(above, SCALE)[6] == 1.0
-    config = OperatorConfig(pause_rate=0.0, button_steps=(1, 3))
+    config = OperatorConfig(noise=0.0, pause_rate=0.0, button_steps=(1, 3), catch_gripper=1.0)
     late = []
     for seed in range(60):
         operator = SimulatedOperator(lambda: above, SCALE, config)
         operator.begin("pick", seed)
-        jaws = [operator.demonstrate()[6] for _ in range(5)]
+        actions = np.stack([operator.demonstrate() for _ in range(5)])
+        # The arm goes on while the button is not pressed yet.
+        np.testing.assert_array_equal(actions[:, :6], [oracle_action(above, SCALE, 0.9)[:6]] * 5)
+        jaws = actions[:, 6].tolist()
         late.append(jaws.index(1.0))
         assert jaws == [-1.0] * late[-1] + [1.0] * (5 - late[-1])
     assert set(late) == {1, 2, 3}
-    operator = SimulatedOperator(lambda: above, SCALE, OperatorConfig(catch_gripper=1.0))
+    operator = SimulatedOperator(lambda: above, SCALE, config)
     operator.begin("pick", 0)
     tweak = operator.tweak(STILL_OPEN)
     assert tweak is not None

@@ -42,7 +42,7 @@ def weigh_by_advantage(
 ) -> Float[Tensor, "n b"]:
     """X4: weights of the kept rows, 1 in each task's mean, over the rows of all processes.
 
-    One scale serves all tasks: by its own, a task whose advantages hardly differ would be cloned by their noise.
+    One scale serves all tasks: with one for each, `assemble` failed more often (docs/LOG.md).
     """
 
     def total(values: Float[Tensor, "n b"]) -> Float[Tensor, "n 1"]:
@@ -50,7 +50,8 @@ def weigh_by_advantage(
 
     rows, advantage = total(keep.float()), advantage * keep
     centred = (advantage - total(advantage) / rows) * keep
-    spread = (total(centred.square()).sum() / rows.sum()).sqrt().clamp(min=1e-6)
+    squares = total(centred.square()).sum(dim=0, keepdim=True)
+    spread = (squares / rows.sum(dim=0, keepdim=True)).sqrt().clamp(min=1e-6)
     weight = losses.advantage_weights(
         advantage, keep, config.advantage_temperature * spread, WEIGHT_LIMIT
     )

@@ -78,7 +78,7 @@ class DualActorConfig:
     policy's.
 
     Differs from the paper (X4): eq. 5 weighs all rows alike, a person's pauses and slips too. Off by default (0): two
-    seeds speak for it (docs/LOG.md), the studies were run without.
+    seeds with an operator who presses late gained by it (docs/LOG.md), and docs/results has nothing of it so scaled.
     """
 
     tied_noise: float = 0.05

@@ -32,7 +32,7 @@ def bc_loss(
 def advantage_weights(
     advantage: Float[Tensor, "n b"],
     keep: Bool[Tensor, "n b"],
-    scale: Float[Tensor, "..."],
+    scale: Float[Tensor, "#n 1"],
     limit: float,
 ) -> Float[Tensor, "n b"]:
     """exp(advantage / scale), at most `limit`, for the rows eq. 5 keeps; 0 for the others. No gradient passes.
