@@ -11,7 +11,7 @@ from hildaft.algo.config import DualActorConfig
 from hildaft.algo.crew import Crew
 from hildaft.data.replay import Batch, Phase
 
-BEGINS_AT: Final = 3_000
+BEGINS_AT: Final = 5_000
 """Updates of the primary actor, those of the warm-up included, before X4: begun at once, 3,000 transitions left success
 at 85 and 87 % where it was 99 and 92 without (docs/LOG.md)."""
 WEIGHT_LIMIT: Final = 5.0

@@ -72,13 +72,12 @@ class DualActorConfig:
     led to success, not those whose failures it would clone; the paper's text says all.
     """
 
-    advantage_temperature: float = 0.0
-    """From the 3,000th update on, eq. 5 weighs each row by exp(advantage / (this x the standard deviation of it, each
+    advantage_temperature: float = 1.0
+    """From the 5,000th update on, eq. 5 weighs each row by exp(advantage / (this x the standard deviation of it, each
     task's mean taken off)), at most 5, scaled to a mean of 1. The advantage is the value of the row's action less the
     policy's.
 
-    Differs from the paper (X4): eq. 5 weighs all rows alike, a person's pauses and slips too. Off by default (0): two
-    seeds with an operator who presses late gained by it (docs/LOG.md), and docs/results has nothing of it so scaled.
+    Differs from the paper (X4): eq. 5 weighs all rows alike, a person's pauses and slips too. 0 switches it off.
     """
 
     tied_noise: float = 0.05
@@ -261,6 +260,7 @@ PAPER: Final = replace(
     HILDAFT,
     primary=replace(HILDAFT.primary, reads_features=False),
     primary_average=0.0,
+    advantage_temperature=0.0,
     joint_weight=0.0,
     online_q_weight=0.5,
     primary_learning_rate=3e-4,

@@ -11,6 +11,7 @@ METHOD: Final = replace(
     warmup_q_weight=0.0,
     online_q_weight=0.0,
     bc_data="demos",
+    advantage_temperature=0.0,
     tied_noise=0.0,
     joint_weight=0.0,
     refinement_actor=False,

@@ -30,7 +30,13 @@ from hildaft.types import ACTION_DIM, ActionScale, HilDaftError
 
 _OWN: Final = "dsrl."
 
-METHOD: Final = replace(HILDAFT, refinement_actor=False, joint_weight=0.0, tasks_per_update=0)
+METHOD: Final = replace(
+    HILDAFT,
+    refinement_actor=False,
+    advantage_temperature=0.0,
+    joint_weight=0.0,
+    tasks_per_update=0,
+)
 """The base's warm-up is ours. X1 stays on: without it the noise has next to no say (docs/baselines.md)."""
 
 

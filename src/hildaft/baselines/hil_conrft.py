@@ -17,6 +17,7 @@ METHOD: Final = replace(
     online_q_weight=1.0,
     bc_form="karras",
     bc_data="all",
+    advantage_temperature=0.0,
     tied_noise=0.0,
     reweight_tasks=False,
     target_clip=False,

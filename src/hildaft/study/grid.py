@@ -54,7 +54,7 @@ class Amounts:
     """How much of everything a study's runs take."""
 
     transitions: int = 15_000
-    warmup_updates: int = 400
+    warmup_updates: int = 2_000
     episodes: int = 100
     """Per task, at the end."""
     episodes_before: int = 25
@@ -80,6 +80,7 @@ class Amounts:
 FULL: Final = Amounts()
 QUICK: Final = Amounts(
     transitions=2_000,
+    warmup_updates=1_000,
     episodes=30,
     episodes_before=10,
     episodes_during=10,

@@ -39,7 +39,7 @@ ABLATIONS: Final[dict[str, tuple[str, ...]]] = {
     "no-x1": ("--method.tied-noise=0",),
     "no-x2": ("--method.counterfactual-weight=0",),
     "no-x3": ("--method.joint-weight=0",),
-    "x4": ("--method.advantage-temperature=1",),
+    "no-x4": ("--method.advantage-temperature=0",),
     "h-alone": ("--method.primary.no-reads-features",),
     "talk-in-training": ("--method.talk-in-rollouts",),
     "k-1": ("--method.primary.noise-scale=1",),
