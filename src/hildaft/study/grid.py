@@ -79,12 +79,12 @@ class Amounts:
 
 FULL: Final = Amounts()
 QUICK: Final = Amounts(
-    transitions=2_000,
-    warmup_updates=1_000,
+    transitions=1_500,
+    warmup_updates=800,
     episodes=30,
     episodes_before=10,
     episodes_during=10,
-    every=1_000,
+    every=750,
 )
 """For two cores and twenty minutes; the curves are shorter, the intervals wider."""
 
