@@ -42,12 +42,9 @@ def count(
     )
     target = primary.forward(rows, rows) + critic.forward(rows, rows)
     critics_online = target + critic.train(rows, rows)
-    actor = (
-        primary.forward(rows, rows)
-        + primary.backward(rows, rows)
-        + critic.forward(rows, rows)
-        + critic.to_action(rows)
-    )
+    actor = primary.forward(rows, rows) + primary.backward(rows, rows) + critic.to_action(rows)
+    # X4 values the row's action beside the policy's.
+    valued = 2 if config.advantage_temperature else 1
     joint = (
         refinement.forward(talk_rows, talk_rows)
         + primary.forward(talk_rows, talk_rows)
@@ -69,8 +66,9 @@ def count(
     )
     with_joint = joint if config.joint_weight else 0
     return UpdateFlops(
-        online=2 * (critics_online + actor + with_joint + talk),
-        warmup=2 * (critics_warmup + actor),
+        online=2
+        * (critics_online + actor + critic.forward(rows, valued * rows) + with_joint + talk),
+        warmup=2 * (critics_warmup + actor + critic.forward(rows, rows)),
     )
 
 

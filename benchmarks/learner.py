@@ -31,6 +31,7 @@ from common import (
     write_out,
 )
 from flops import count
+from hildaft.algo.cloning_weights import BEGINS_AT
 from hildaft.algo.dual_actor import HILDAFT, DualActor, DualActorConfig
 from hildaft.algo.training import Learner, TrainingConfig
 from hildaft.data.replay import Replay
@@ -104,7 +105,11 @@ class LoopUpdates:
 
 
 def _actor(config: DualActorConfig, tasks: tuple[str, ...]) -> DualActor:
-    return DualActor(config, tasks, DIMS, random_table(WORDS), seed=0)
+    actor = DualActor(config, tasks, DIMS, random_table(WORDS), seed=0)
+    # Most online updates of a run come after X4 has begun, so those are measured.
+    state = actor.state()
+    actor.load_state(state | {"updates": torch.full_like(state["updates"], BEGINS_AT)})
+    return actor
 
 
 def against_loop(rounds: int, figures: dict[str, Figure], extra: dict[str, Any]) -> None:
