@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from hildaft.eval.comparison import over_seeds
@@ -191,10 +192,11 @@ def draw_series(document: Entry, series: str, title: str) -> Figure:
 
 
 def draw_talk(document: Entry) -> Figure:
-    """Success by what was said, one group per kind of run."""
-    groups = by_method(document)
+    """Success by what was said, one group per kind of run of which anything was measured."""
+    measured = {m: [r for r in runs if r["measured"]] for m, runs in by_method(document).items()}
+    groups = {method: runs for method, runs in measured.items() if runs}
     modes = ("none", "right", "random", "opposite")
-    figure = Figure(figsize=(1.6 + 2.2 * len(groups), 3.2), layout="constrained")
+    figure = Figure(figsize=(max(4.6, 1.6 + 2.2 * len(groups)), 3.2), layout="constrained")
     axes = figure.subplots()
     for place, runs in enumerate(groups.values()):
         for number, mode in enumerate(modes):
@@ -205,13 +207,12 @@ def draw_talk(document: Entry) -> Figure:
                 continue
             rate = wilson_interval(solved, episodes)
             x = place - 0.3 + 0.2 * number
-            axes.bar(
-                x, rate.estimate, 0.17, color=PALETTE[number], label=mode if place == 0 else None
-            )
+            axes.bar(x, rate.estimate, 0.17, color=PALETTE[number])
             axes.plot([x, x], [rate.low, rate.high], color=INK, linewidth=1.2)
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title("Success by what the operator says")
-    axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=9)
+    keys = [Patch(color=PALETTE[number], label=mode) for number, mode in enumerate(modes)]
+    axes.legend(handles=keys, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=9)
     return figure
