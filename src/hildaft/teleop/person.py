@@ -50,7 +50,7 @@ class OperatorConfig:
     """Chance per demonstrated step that a pause of 1 to 3 steps begins."""
     button_steps: tuple[int, int] = (1, 3)
     """Fewest and most steps by which the gripper's button is pressed late in a demonstration; the arm goes on. Of a
-    prompt person cloning makes 91 %, of this one 48 to 60 (docs/LOG.md). Who corrects is prompt."""
+    prompt person cloning makes 91 %, of this one 44 to 60 (docs/LOG.md). Who corrects is prompt."""
     reaction_steps: tuple[int, int] = (1, 2)
     """Fewest and most steps between noticing and acting."""
     burst_steps: tuple[int, int] = (5, 9)
