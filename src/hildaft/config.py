@@ -167,7 +167,7 @@ PRESETS: Final[dict[str, RunConfig]] = {
     ),
 }
 """`hildaft`: the default. `paper`: the literal reading. `single-actor` to `dsrl`: what they are compared with
-(docs/baselines.md). `demo`: about 20 minutes on two cores.
+(docs/baselines.md). `demo`: about 15 minutes on two cores.
 `smoke`: all of it in about a minute, too short to learn much. `tiny`: for tests."""
 
 

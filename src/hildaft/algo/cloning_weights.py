@@ -13,7 +13,8 @@ from hildaft.data.replay import Batch, Phase
 
 BEGINS_AT: Final = 5_000
 """Updates of the primary actor, those of the warm-up included, before X4: begun at once, 3,000 transitions left success
-at 85 and 87 % where it was 99 and 92 without (docs/LOG.md)."""
+at 85 and 87 % where it was 99 and 92 without; begun at the 3,000th, one seed of two had 4 of 25 in `upright` there, and
+15 without (docs/LOG.md)."""
 WEIGHT_LIMIT: Final = 5.0
 """Of X4's weights, before they are scaled to a mean of 1."""
 
