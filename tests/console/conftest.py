@@ -3,7 +3,10 @@
 import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
+
+# A page on a busy machine shows a state late, and the one before it meanwhile.
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from live import DRIFT, live_console
+from playwright.sync_api import expect
 
 from fake_cap import FakeCap
 from hildaft.teleop.spacemouse import SpaceMouse
@@ -78,8 +79,8 @@ def test_the_cap_drives_along_the_operators_axes_and_hands_back_without_a_jump(
         cap.push(x=1.0)
         live.wait(lambda: live.robot.steps[-1][1][0] < -0.5, what="motion away from the operator")
         page.wait_for_selector("body[data-control=human]")
-        assert "FakeMouse" in page.inner_text("#hint")
-        assert page.inner_text("#device") == "FakeMouse"
+        expect(page.locator("#hint")).to_contain_text("FakeMouse")
+        expect(page.locator("#device")).to_have_text("FakeMouse")
         cap.push()
         live.wait(lambda: live.station.operator.control == "policy")
         live.wait_steps(4)
@@ -102,10 +103,11 @@ def test_unplugged_in_mid_push_the_arm_stands_until_a_person_says_so(cap, mouse,
         page = open_page(live.address)
         cap.push(x=1.0)
         live.wait(lambda: live.robot.steps[-1][1][0] > 0.5)
+        page.wait_for_selector("body[data-control=human]")
         cap.error = OSError("No such device")
         gone = time.time()
         page.wait_for_selector("body[data-control=hold]")
-        assert "FakeMouse is lost" in page.inner_text("#hint")
+        expect(page.locator("#hint")).to_contain_text("FakeMouse is lost")
         live.wait(lambda: live.robot.stops > 0)
         live.wait(lambda: time.time() > gone + 0.6)
         # The step under way, and no other; the arm was told to hold, and time stands still.

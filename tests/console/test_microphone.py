@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 from live import DRIFT, TOKEN, live_console
+from playwright.sync_api import expect
 from test_page import said
 
 from hildaft.console.ears import Ears
@@ -52,8 +53,8 @@ def test_spoken_words_are_shown_and_act_only_when_confirmed(listening_page):
             if page.query_selector("#confirm"):
                 break
             print(page.inner_text("#heard"))
-        assert page.inner_text("#heard b") == "move left"
-        assert "move to the left" in page.inner_text("#heard")
+        expect(page.locator("#heard b")).to_have_text("move left")
+        expect(page.locator("#heard")).to_contain_text("move to the left")
         # Shown, not done.
         assert {round(float(a[1]), 3) for a in live.wait_steps(3)} == {DRIFT}
         assert live.station.operator.command.is_null
@@ -66,7 +67,7 @@ def test_where_the_recogniser_is_missing_the_page_says_what_to_install(open_page
     with live_console(ears=Ears(missing="voice: install it: pip install 'hildaft[voice]'")) as live:
         page = open_page(live.address)
         page.keyboard.press("t")
-        assert "pip install" in page.inner_text("#heard")
+        expect(page.locator("#heard")).to_contain_text("pip install")
         # A page that asks all the same is refused.
         page.keyboard.press("m")
         page.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from live import TOKEN, EndlessRobot, Live, ObedientPolicy
+from playwright.sync_api import expect
 
 from hildaft.console.charts import Charts
 from hildaft.console.feed import Feed, WatchedRobot
@@ -175,7 +176,7 @@ def test_a_person_drives_looks_and_keeps_on_the_page(tmp_path, open_page):
                 page.keyboard.up("w")
                 page.keyboard.press("y")
                 page.wait_for_selector("#review:not([hidden])")
-                assert "successful" in page.inner_text("#reviewtext")
+                expect(page.locator("#reviewtext")).to_contain_text("successful")
                 page.wait_for_function("() => +document.getElementById('scrub').value >= 3")
                 # It is on disk while the person is still looking.
                 assert len(recording.pending()) == 1
@@ -394,9 +395,9 @@ def test_a_person_corrects_a_policy_looks_and_keeps_on_the_page(tmp_path, open_p
             page.wait_for_selector("body[data-control=policy]")
             page.keyboard.press("y")
             page.wait_for_selector("#review:not([hidden])")
-            assert " by hand" in page.inner_text("#reviewtext")
+            expect(page.locator("#reviewtext")).to_contain_text(" by hand")
             page.wait_for_selector("#reviewstep.by-hand")
-            assert "move left" in page.inner_text("#reviewstep")
+            expect(page.locator("#reviewstep")).to_contain_text("move left")
             page.wait_for_function("() => !document.getElementById('reviewstep').className")
             assert len(recording.pending()) == 1
             page.keyboard.press("y")
