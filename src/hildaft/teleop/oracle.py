@@ -208,6 +208,15 @@ def _assemble(state: SceneState) -> _Wish:
 _LAWS: Final = {"upright": _upright, "pick": _pick, "assemble": _assemble}
 
 
+def _stride(left_m: Vector, scale: ActionScale, cap: float) -> Vector:
+    """What one step asks for of the way that is left, in full scale, at most `cap` of it."""
+    move = _GAIN * left_m / scale.translation_m
+    # Sideways and vertical motion are capped apart, or a long way to go would starve the lift.
+    move[:2] *= min(1.0, cap / max(float(np.abs(move[:2]).max()), 1e-9))
+    move[2] = min(cap, max(-cap, move[2]))
+    return move
+
+
 def oracle_action(state: SceneState, scale: ActionScale, speed: float = 1.0) -> Action:
     """The skilled action for a state; `speed` caps the share of full scale used.
 
@@ -215,21 +224,23 @@ def oracle_action(state: SceneState, scale: ActionScale, speed: float = 1.0) -> 
     keeps its direction when capped.
     """
     wish = _LAWS[state.task](state)
-    move = _GAIN * wish.move_m / scale.translation_m
+    move = _stride(wish.move_m, scale, speed * wish.speed)
     turn = _GAIN * wish.turn_rad / scale.rotation_rad
-    cap = speed * wish.speed
-    # Sideways and vertical motion are capped apart, or a long way to go would starve the lift.
-    move[:2] *= min(1.0, cap / max(float(np.abs(move[:2]).max()), 1e-9))
-    move[2] = min(cap, max(-cap, move[2]))
     turn *= min(1.0, speed / max(float(np.abs(turn).max()), 1e-9))
     grip = 1.0 if wish.close else -1.0
     return np.clip(np.array([*move, *turn, grip]), -1.0, 1.0).astype(np.float32)
 
 
 def oracle_displacement_m(state: SceneState, scale: ActionScale, steps: int) -> Vector:
-    """Where the oracle would move the end effector over the next steps, roughly, in m."""
-    reach = steps * scale.translation_m
-    return np.clip(_LAWS[state.task](state).move_m, -reach, reach)
+    """Where the oracle would move the end effector over the next steps, roughly, in m.
+
+    At its own pace, not at full speed: else its own motion would look like straying.
+    """
+    wish = _LAWS[state.task](state)
+    left = wish.move_m.copy()
+    for _ in range(steps):
+        left -= scale.translation_m * _stride(left, scale, wish.speed)
+    return wish.move_m - left
 
 
 def remaining_steps(state: SceneState, scale: ActionScale) -> float:

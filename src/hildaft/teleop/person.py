@@ -29,8 +29,8 @@ _TALK_SHARE: Final = 0.3
 _STRAY_STEPS: Final = 3
 _STRAY_SHARE: Final = 0.4
 _STRAY_M: Final = 0.0015
-"""The person speaks when over these steps the end effector came to lie further than this, plus this share of
-the way it should have gone, from where it should be."""
+"""The person speaks when over these steps the end effector moved aside of the way a skilled hand would have gone,
+or stayed behind on it, by more than this plus this share of that way. To be quicker is no error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +166,7 @@ class Person:
         self._length = 0
         self._spoken: RefinementCommand = NULL_COMMAND
         self._spoken_left = 0
-        self._goals: deque[Float64[np.ndarray, 3]] = deque(maxlen=_STRAY_STEPS + 1)
+        self._places: deque[Float64[np.ndarray, 3]] = deque(maxlen=_STRAY_STEPS + 1)
         self._ways: deque[Float64[np.ndarray, 3]] = deque(maxlen=_STRAY_STEPS + 1)
         self._jaws_closed = False
         self._forget_progress()
@@ -229,18 +229,17 @@ class Person:
         return self._seen
 
     def _follow(self, seen: Sight) -> None:
-        """Remembers where the end effector should be a few steps from now."""
+        """Remembers where the end effector is, and where a skilled hand would take it in this step."""
         if seen.position_m is None:
             return
         closed = seen.resting_jaws > 0
         if self._jaws_closed != closed:
             # A grip or a release changes where to go; that is no error of the arm's.
-            self._goals.clear()
+            self._places.clear()
             self._ways.clear()
             self._jaws_closed = closed
-        way = seen.skilled_move_m(_STRAY_STEPS)
-        self._ways.append(way)
-        self._goals.append(seen.position_m + way)
+        self._places.append(seen.position_m)
+        self._ways.append(seen.skilled_move_m(1))
 
     def _is_wrong(self, seen: Sight) -> bool:
         """Whether the policy drifts, stalls, has bungled something or runs out of steps."""
@@ -251,12 +250,17 @@ class Person:
         late = full and needed > config.step_limit - self._steps
         return needed > seen.near_steps and (stalls or drifts or late or seen.bungled)
 
-    def _strays(self, seen: Sight) -> bool:
+    def _strays(self) -> bool:
         """Whether the arm is not going where it should: what words mend soonest."""
-        if len(self._goals) <= _STRAY_STEPS or seen.position_m is None:
+        if len(self._places) <= _STRAY_STEPS:
             return False
-        off_m = float(np.linalg.norm(seen.position_m - self._goals[0]))
-        return off_m > _STRAY_M + _STRAY_SHARE * float(np.linalg.norm(self._ways[0]))
+        way = np.sum([*self._ways][:_STRAY_STEPS], axis=0)
+        far_m = float(np.linalg.norm(way))
+        error = self._places[-1] - self._places[0] - way
+        ahead = float(error @ way) / max(far_m, 1e-9)
+        if ahead > 0.0:
+            error = error - ahead * way / max(far_m, 1e-9)
+        return float(np.linalg.norm(error)) > _STRAY_M + _STRAY_SHARE * far_m
 
     # Talking.
 
@@ -265,7 +269,7 @@ class Person:
         if self._config.talk == "none":
             return NULL_COMMAND
         seen = self._observe()
-        errs = self._is_wrong(seen) or self._strays(seen)
+        errs = self._is_wrong(seen) or self._strays()
         if self._spoken_left == 0 and self._burst == 0 and errs:
             self._spoken = self._choose_words(seen)
             self._spoken_left = self._config.talk_steps
