@@ -37,7 +37,7 @@ ALGORITHM_LINES: Final = 30
 
 _EQUATION = re.compile(r"^Paper: Eq\. (\d+)\.$", re.MULTILINE)
 _ALGORITHM = re.compile(r"^Paper: Alg\. 1, lines? ([\d, -]+)\.$", re.MULTILINE)
-_DEPARTURE = re.compile(r"Differs from the paper \(([^)]+)\): (.+?)(?:\n\s*\n|\Z)", re.DOTALL)
+_DEPARTURE = re.compile(r"Differs from the paper \(([^)]+)\):\s+(.+?)(?:\n\s*\n|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,16 @@ def render(paper: PaperMap) -> str:
         "",
         "## Departures",
         "",
-        "Each is a switch; the preset `paper` turns them off.",
+        "Preset `paper` has the paper's value of each, and B = 256. What it does, or why it is not done here.",
         "",
         "| name | what | where |",
         "| --- | --- | --- |",
     ]
-    lines += [f"| {name} | {text} | `{owner}` |" for name, text, owner in paper.departures]
+    # The switch comes first in the files' order; what it switches is named beside it.
+    named = {name: text for name, text, _ in reversed(paper.departures)}
+    for name in dict.fromkeys(name for name, _, _ in paper.departures):
+        owners = [owner for other, _, owner in paper.departures if other == name]
+        lines.append(f"| {name} | {named[name]} | {_cell(owners)} |")
     return "\n".join(lines) + "\n"
 
 

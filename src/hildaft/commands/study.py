@@ -31,7 +31,7 @@ class StudyArguments:
     seeds: tuple[int, ...] = field(default=())
     """Seeds of the runs; 0 1 2, or 0 with --quick, where not given."""
     transitions: int | None = None
-    """Online transitions of each run where the study's own number (15,000; quick 2,000) is not wanted."""
+    """Online transitions of each run where the study's own number (15,000; quick 1,500) is not wanted."""
     only: tuple[str, ...] = field(default=())
     """Methods to run; all where not given."""
     run: tuple[Path, ...] = field(default=())
