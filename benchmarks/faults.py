@@ -67,7 +67,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for_steps(folder: Path, steps: int, deadline_s: float = 60.0) -> None:
+def wait_for_steps(folder: Path, steps: int, deadline_s: float = 180.0) -> None:
     """Returns once the robot of this folder has entered so many further steps into its ledger."""
     ledger = folder / "ledger"
 
@@ -119,7 +119,7 @@ def check(store: Path, workers: list[Path]) -> Counter[str]:
 
 
 def finish(
-    learner_folder: Path, learner: Peer, workers: list[Peer], timeout_s: float = 120.0
+    learner_folder: Path, learner: Peer, workers: list[Peer], timeout_s: float = 300.0
 ) -> None:
     """Ends a run in good order: the workers deliver what they have and leave."""
     (learner_folder / "finish").touch()
@@ -149,8 +149,9 @@ def kills(root: Path, wanted: int, seed: int, longest_s: float) -> dict[str, int
         ]
         for peer in (learner, *workers):
             peer.start()
-        end = time.monotonic() + longest_s
         wait_for_steps(folders[0], 20)
+        # Not before: on a busy machine the processes may take as long to start.
+        end = time.monotonic() + longest_s
         while sum(p.kills for p in (learner, *workers)) < wanted and time.monotonic() < end:
             time.sleep(rng.uniform(0.1, 2.0))
             victims = rng.choice([[0], [1], [2], [0, 1], [1, 2], [0, 1, 2]])
@@ -213,12 +214,17 @@ def full_disk(root: Path, which: str, seed: int) -> dict[str, int]:
         learner.start()
         worker.start()
         wait_for_steps(folder, 40)
-        filler = disk / "filler"
-        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(b"x" * 4096)
         victim = learner if which == "learner" else worker
-        code = victim.wait(60)
+        assert victim.process is not None
+        filler, end = disk / "filler", time.monotonic() + 180.0
+        with filler.open("wb", buffering=0) as file:
+            # Room that an episode leaves once it is delivered is taken too.
+            while victim.process.poll() is None and time.monotonic() < end:
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"x" * 4096)
+                time.sleep(0.001)
+        code = victim.wait(1)
         text = victim.log.read_text()
         assert code == 2, (code, text)
         assert "Traceback" not in text, text

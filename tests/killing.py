@@ -5,7 +5,7 @@ import signal
 import time
 
 
-def kill_while_writing(process, folder, deadline_s=60.0):
+def kill_while_writing(process, folder, deadline_s=240.0):
     """Stops the process until it is caught with a temporary file, then kills it; False if never."""
     end = time.monotonic() + deadline_s
     caught = False

@@ -111,7 +111,7 @@ def linked(server, spool, *, facts=FACTS, said=None):
     client.close()
 
 
-def wait_until(condition, deadline_s=20.0):
+def wait_until(condition, deadline_s=60.0):
     done = threading.Event()
     for _ in range(int(deadline_s / 0.02)):
         if condition():

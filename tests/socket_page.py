@@ -12,7 +12,7 @@ class Page:
     def __init__(self, base, token, origin=None, *, beats=False):
         self.beats = beats
         address = base.replace("http", "ws") + (f"/ws?token={token}" if token else "/ws")
-        self.connection = connect(address, origin=origin or base, open_timeout=10)
+        self.connection = connect(address, origin=origin or base, open_timeout=60)
 
     def __enter__(self):
         self.socket = self.connection.__enter__()
@@ -24,11 +24,11 @@ class Page:
     def send(self, **message):
         self.socket.send(json.dumps(message))
 
-    def until(self, kind, seconds=10, **wanted):
+    def until(self, kind, seconds=60, **wanted):
         """The first message of a kind whose fields are as wanted."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            data = self.socket.recv(timeout=10)
+            data = self.socket.recv(timeout=60)
             if isinstance(data, str):
                 message = json.loads(data)
                 if message["type"] == "state" and self.beats:

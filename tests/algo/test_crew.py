@@ -53,7 +53,7 @@ def test_two_processes_are_one_learner(tmp_path):
     command = [sys.executable, str(PROCESS), str(tmp_path)]
     processes = [*start(command, 1), *start(command, 2)]
     for process in processes:
-        assert process.wait(120) == 0, process.stderr.read()
+        assert process.wait(600) == 0, process.stderr.read()
         process.stderr.close()
     for preset in ("hildaft", "paper", "turns"):
         compare(tmp_path, preset)
@@ -80,15 +80,15 @@ def test_a_process_that_is_left_alone_says_so(tmp_path):
         "import sys, threading\nfrom pathlib import Path\nfrom hildaft.algo.crew import Crew\n"
         "from hildaft.types import HilDaftError\n"
         "with Crew.from_environment() as crew:\n"
-        f"    if crew.rank == 0:\n        Path({str(met)!r}).touch()\n        threading.Event().wait(90)\n"
+        f"    if crew.rank == 0:\n        Path({str(met)!r}).touch()\n        threading.Event().wait(600)\n"
         "    try:\n        crew.hear()\n"
         "    except HilDaftError as error:\n        sys.exit(str(error))\n"
     )
     processes = start([sys.executable, str(script)], 2)
     try:
-        wait_until(met.exists, 60)
+        wait_until(met.exists, 300)
         os.kill(processes[0].pid, signal.SIGKILL)
-        assert processes[1].wait(60) == 1
+        assert processes[1].wait(300) == 1
         said = processes[1].stderr.read()
         assert "learner process 1 of 2: another one is gone" in said
         assert "--resume" in said

@@ -114,7 +114,7 @@ def test_updates_reuse_their_pages_in_a_process_that_the_launcher_started() -> N
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=1200,
     )
     faults = json.loads(done.stdout)
     # With the stock allocator it is thousands, unless the process happens to have freed something larger before.

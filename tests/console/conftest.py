@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 # A page on a busy machine shows a state late, and the one before it meanwhile.
-expect.set_options(timeout=15_000)
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +16,9 @@ def chromium():
     assert path, "the page is tested in Chromium: run `bash scripts/setup.sh chromium`"
     with sync_playwright() as playwright:
         # Root in a container has no sandbox of its own; nothing but our own page is opened.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox"], timeout=2 * PATIENCE_MS
+        )
         yield browser
         browser.close()
 
@@ -34,6 +37,7 @@ def open_page(chromium):
     def open_at(address, *, script="", size=(1280, 800), seated=True):
         width, height = size
         context = chromium.new_context(viewport={"width": width, "height": height})
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -113,7 +113,7 @@ class Live:
     def origin(self):
         return self.address.partition("/?")[0]
 
-    def wait(self, condition, seconds=10.0, what="the condition"):
+    def wait(self, condition, seconds=60.0, what="the condition"):
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not come about in {seconds} s"
@@ -181,5 +181,5 @@ def live_console(*, hz=CONTROL_HZ, device=None, frame=None, ears=None, policy=No
             yield live
         finally:
             operator.mark("stop")
-            loop.join(10.0)
+            loop.join(60.0)
             assert not loop.is_alive()

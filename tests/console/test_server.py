@@ -26,7 +26,7 @@ def live():
 def fetch(address, **headers):
     request = urllib.request.Request(address, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode(errors="replace"), answer.headers
     except urllib.error.HTTPError as error:
         with error:
@@ -35,13 +35,13 @@ def fetch(address, **headers):
 
 def test_the_address_opens_the_page_and_leaves_no_token_in_it(live):
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    with opener.open(live.address, timeout=10) as answer:
+    with opener.open(live.address, timeout=60) as answer:
         assert answer.status == 200
         assert TOKEN not in answer.url
         text = answer.read().decode()
         assert "HiL-DAFT" in text
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
-    with opener.open(f"{live.origin}/static/console.js", timeout=10) as answer:
+    with opener.open(f"{live.origin}/static/console.js", timeout=60) as answer:
         assert "javascript" in answer.headers["Content-Type"]
 
 
@@ -83,7 +83,7 @@ def test_a_stranger_gets_no_socket(live, token, origin):
 
 def test_a_client_that_names_no_origin_gets_no_socket(live):
     address = live.origin.replace("http", "ws") + f"/ws?token={TOKEN}"
-    with pytest.raises(InvalidStatus, match="403"), connect(address, open_timeout=10):
+    with pytest.raises(InvalidStatus, match="403"), connect(address, open_timeout=60):
         pass
 
 
@@ -148,13 +148,18 @@ def test_a_broken_message_is_refused_in_one_line_and_the_page_lives_on(live, tex
         assert page.until("echo")["stamp"] == 12.5
 
 
+def flood(page):
+    """The server may cut the link before all of it is sent, or after."""
+    page.send(type="text", text="x" * 1_000_000, act=False)
+    page.until("never")
+
+
 def test_a_message_without_end_costs_the_sender_the_link(live):
     live.wait(lambda: not live.station.is_taken)
     with Page(live.origin, TOKEN) as page:
         page.until("state", in_control=True)
-        page.send(type="text", text="x" * 1_000_000, act=False)
         with pytest.raises(ConnectionClosed):
-            page.until("never")
+            flood(page)
     live.wait(lambda: not live.station.is_taken)
 
 
@@ -200,7 +205,7 @@ def test_tls_serves_and_a_wrong_key_is_one_clear_line(live, tmp_path):
         opener = urllib.request.build_opener(
             urllib.request.HTTPSHandler(context=trust), urllib.request.HTTPCookieProcessor()
         )
-        with opener.open(address, timeout=10) as answer:
+        with opener.open(address, timeout=60) as answer:
             assert "HiL-DAFT" in answer.read().decode()
     key.write_text("no key")
     with pytest.raises(HilDaftError, match="TLS"), serve(stations, Charts(), config):

@@ -107,9 +107,9 @@ def test_a_stopped_sweep_leaves_runs_that_go_on(tmp_path):
     stop, endings = threading.Event(), []
     thread = threading.Thread(target=lambda: endings.extend(run_locally(1)([job, job], stop)))
     thread.start()
-    wait_until(lambda: list(job.folder.glob("episodes/0*.safetensors")), 120)
+    wait_until(lambda: list(job.folder.glob("episodes/0*.safetensors")), 600)
     stop.set()
-    thread.join(120)
+    thread.join(600)
     assert [ending.state for ending in endings] == ["stopped", "stopped"]
     assert "--resume" in job.log.read_text()
     # The next time it is told to go on, not to begin.

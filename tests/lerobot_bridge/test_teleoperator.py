@@ -45,7 +45,7 @@ def pad():
 
 
 def wait_until(what):
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 60.0
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -105,17 +105,22 @@ def test_each_press_is_one_key_and_closing_ends_them(pad):
         pad.events.update(dict.fromkeys(events, False))
         fresh(pad)
     device.close()
-    assert came.wait(5.0)
+    assert came.wait(60.0)
 
 
 def test_one_that_hangs_grows_old_and_one_that_raises_is_a_fault(pad):
     pad, device = pad
     pad.values.update(delta_x=1.0)
-    fresh(pad)
-    operator = DeviceOperator(device, DeviceConfig(silence_s=0.05))
-    assert operator.tweak(np.zeros(7, np.float32)).action.any()
+    operator = DeviceOperator(device, DeviceConfig(silence_s=0.25))
+
+    def moves():
+        # A report that a busy machine brings late is no push yet.
+        tweak = operator.tweak(np.zeros(7, np.float32))
+        return tweak is not None and tweak.action.any()
+
+    wait_until(moves)
     pad.fault = "hangs"
-    wait_until(lambda: device.read().age_s > 0.05)
+    wait_until(lambda: device.read().age_s > 0.25)
     tweak = operator.tweak(np.zeros(7, np.float32))
     assert not tweak.action[:6].any()
     assert operator.hand == "held"

@@ -29,8 +29,11 @@ CONFIG = SerlConfig(
     name="franka",
     workspace=BOX,
     reset_pose=(0.5, 0.0, 0.3, math.pi, 0.0, 0.0),
-    timeout_s=0.25,
+    # No request is late on a busy machine, where lateness is not what is tested.
+    timeout_s=2.0,
 )
+IN_TIME_S = 0.25
+"""For each request, where it is."""
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 
 
@@ -55,7 +58,7 @@ class Server:
 
     def control(self, route, payload=None):
         data = json.dumps(payload or {}).encode()
-        with urllib.request.urlopen(self.url + route, data=data, timeout=5) as reply:
+        with urllib.request.urlopen(self.url + route, data=data, timeout=60) as reply:
             return json.loads(reply.read())
 
     def fault(self, **kinds):
@@ -170,15 +173,17 @@ FAULTS = [
 
 @pytest.mark.parametrize(("route", "kind", "words"), FAULTS)
 def test_a_fault_is_said_in_time_and_the_arm_holds(server, route, kind, words):
-    safe = SafeRobot(robot_on(server))
+    robot = robot_on(server)
+    safe = SafeRobot(robot)
     safe.reset("pick", 0)
     safe.step(act(0.5))
     server.fault(**{route: kind})
+    robot._client._timeout_s = IN_TIME_S
     begun = time.monotonic()
     with pytest.raises(HilDaftError, match=words) as error:
         safe.step(act(1.0))
     # Two tries of one read, then two more from stop; each ends by its deadline.
-    assert time.monotonic() - begun < 6 * CONFIG.timeout_s
+    assert time.monotonic() - begun < 6 * IN_TIME_S
     assert "\n" not in str(error.value)
     pose, drawn_to = server.control("/_arm")
     # What draws the arm is where it is, give or take the step under way.
@@ -190,14 +195,16 @@ def test_a_fault_is_said_in_time_and_the_arm_holds(server, route, kind, words):
 
 
 def test_a_server_that_dies_is_a_fault_within_the_deadline(server):
-    safe = SafeRobot(robot_on(server))
+    robot = robot_on(server)
+    safe = SafeRobot(robot)
     safe.reset("pick", 0)
+    robot._client._timeout_s = IN_TIME_S
     server.process.kill()
     server.process.wait()
     begun = time.monotonic()
     with pytest.raises(RobotError, match="robot server"):
         safe.step(act(1.0))
-    assert time.monotonic() - begun < 6 * CONFIG.timeout_s
+    assert time.monotonic() - begun < 6 * IN_TIME_S
 
 
 def test_a_pose_that_jumps_stops_the_episode(server):
@@ -239,18 +246,21 @@ def test_clearing_at_a_reset_happens_at_rest_when_asked_for(server):
     robot.close()
 
 
-def test_the_jaws_do_not_hold_up_the_loop(server):
+def test_the_jaws_do_not_hold_up_the_loop():
+    server = Server("--gripper-s", "3.0")
     robot = robot_on(server)
     robot.reset("pick", 0)
     begun = time.monotonic()
     closed = [robot.step(act(jaws=1.0)).observation.proprio[1] for _ in range(3)]
-    assert time.monotonic() - begun < 0.4
+    assert time.monotonic() - begun < 2.4
     assert closed == [1.0, 1.0, 1.0]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while robot.step(act(jaws=1.0)).observation.proprio[0] > 0.5:
         assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert len(server.journal("/close_gripper")) == 1
     robot.close()
+    server.close()
 
 
 def test_a_failing_gripper_is_a_fault_of_the_next_step(server):
@@ -259,7 +269,7 @@ def test_a_failing_gripper_is_a_fault_of_the_next_step(server):
     server.fault(close_gripper="500")
 
     def act_for_a_while():
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             safe.step(act(jaws=1.0))
 
@@ -315,7 +325,7 @@ def test_a_bad_config_is_one_line(change, words):
 
 def test_every_other_route_and_what_the_server_would_clamp_in_silence():
     server = Server("--gripper-s", "0.01")
-    client = SerlClient(server.url)
+    client = SerlClient(server.url, CONFIG.timeout_s)
     with pytest.raises(HilDaftError, match=r"0 to 0\.1"):
         client.update_parameters({"translational_clip_x": 0.5})
     with pytest.raises(HilDaftError, match="one of"):
@@ -351,7 +361,7 @@ def test_the_published_table_is_made_by_its_command(tmp_path):
     suite = Path(__file__).parents[2] / "benchmarks" / "serl_faults.py"
     out = tmp_path / "table.json"
     words = ["--trials", "1", "--only", "NaN", "worker killed", "--out", str(out)]
-    subprocess.run([sys.executable, str(suite), *words], check=True, timeout=120)
+    subprocess.run([sys.executable, str(suite), *words], check=True, timeout=600)
     rows = {row["fault"]: row for row in json.loads(out.read_text())["faults"]}
     assert all(row["said"] == 1 and row["poses_after"] == 0 for row in rows.values())
     assert rows["our worker killed"]["said_ms_max"] < 2000

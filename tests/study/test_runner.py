@@ -62,7 +62,7 @@ def run_study(tmp_path: Path) -> Callable[..., tuple[Runner, bool]]:
 
     def run(
         members: Sequence[Member],
-        budget_s: float = 30.0,
+        budget_s: float = 300.0,
         jobs: int = 2,
         done: Callable[[], None] = lambda: None,
     ) -> tuple[Runner, bool]:
@@ -103,7 +103,7 @@ def test_a_budget_stops_runs_gently_and_the_next_call_resumes_them(
 ) -> None:
     members = [member("slow", "waits"), member("quick"), member("never", "waits")]
     folder = tmp_path / "study" / "s" / "slow-s0"
-    runner, finished = run_study(members, budget_s=2.0, jobs=1)
+    runner, finished = run_study(members, budget_s=5.0, jobs=1)
     assert not finished
     assert (folder / "checkpoint").exists()
     assert not (tmp_path / "study" / "s" / "quick-s0").exists()
@@ -126,7 +126,7 @@ def test_a_killed_run_is_gone_on_with(
 
 
 def _kill_once_waiting(folder: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not (folder / "waiting").exists() and time.monotonic() < end:
         time.sleep(0.01)
     listed = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True).stdout

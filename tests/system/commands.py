@@ -8,7 +8,7 @@ import time
 COMMAND = [sys.executable, "-m", "hildaft.cli"]
 
 
-def hildaft(*words, timeout=600, **environment):
+def hildaft(*words, timeout=1800, **environment):
     return subprocess.run(
         [*COMMAND, *words],
         capture_output=True,
@@ -21,7 +21,7 @@ def hildaft(*words, timeout=600, **environment):
 
 def wait_for_episodes(process, run, wanted):
     """Returns once the process has stored so many episodes."""
-    deadline = time.monotonic() + 480
+    deadline = time.monotonic() + 1200
     while len(list((run / "episodes").glob("[0-9]*.safetensors"))) < wanted:
         assert process.poll() is None, "the run ended too early"
         assert time.monotonic() < deadline, f"the run made fewer than {wanted} episodes"

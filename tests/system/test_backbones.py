@@ -75,7 +75,7 @@ def test_a_stopped_encode_goes_on_to_the_same_episodes(run: Path, tmp_path: Path
     )
     wait_for_episodes(process, out, 1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"the same command goes on from here" in said
     kept = {path.name: path.read_bytes() for path in (out / "episodes").iterdir()}

@@ -16,7 +16,7 @@ def test_nothing_is_lost_in_the_short_form(tmp_path: Path) -> None:
         [sys.executable, str(SUITE), *amounts, "--out", str(out)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]

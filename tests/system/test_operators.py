@@ -63,7 +63,7 @@ def started(log, *words):
         process.wait()
 
 
-def console_of(process, log, seconds=60):
+def console_of(process, log, seconds=240):
     """Origin and token of the address the process has printed."""
     end = time.monotonic() + seconds
     while True:
@@ -81,7 +81,7 @@ Y, LB, START = 3, 4, 7
 def show_forward(page, pad):
     """Demonstrates: pushes the stick until the arm has moved a little, and says on the pad that this is a success."""
     pad.push(1.0)
-    first = page.until("state", 30, control="human")
+    first = page.until("state", control="human")
     while page.until("state")["step"] < first["step"] + 4:
         pass
     pad.press(Y)
@@ -94,7 +94,7 @@ def test_record_with_a_gamepad_marked_and_kept_on_the_pad(pad, tmp_path: Path) -
     amounts = ("--episodes", "1", "--serving.port", "0", "--out", str(out), *ONE_TASK)
     with started(log, *words, *amounts) as process:
         with Page(*console_of(process, log), beats=True) as page:
-            assert page.until("state", 30, control="hold")["device"]["fault"] == ""
+            assert page.until("state", control="hold")["device"]["fault"] == ""
             pad.press(START)
             page.until("state", paused=True)
             pad.press(START)
@@ -107,7 +107,7 @@ def test_record_with_a_gamepad_marked_and_kept_on_the_pad(pad, tmp_path: Path) -
             # A press that comes before anybody can have looked judges nothing.
             pad.press(Y)
             page.until("state", control="replay")
-            end = time.monotonic() + 30
+            end = time.monotonic() + 120
             while process.poll() is None:
                 assert time.monotonic() < end, log.read_text()
                 pad.press(Y)
@@ -126,7 +126,7 @@ def test_worker_with_a_gamepad_demonstrates_for_the_learner(pad, tmp_path: Path)
     few = ("--training.demonstrations", "1", "--training.warmup-updates", "10")
     learner_words = ("learner", "tiny", "--out", str(folder), "--listen", "127.0.0.1:0")
     with started(learner_log, *learner_words, *few, *ONE_TASK) as learner:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while not (found := re.search(r"--learner (\S+)", learner_log.read_text())):
             assert learner.poll() is None, learner_log.read_text()
             assert time.monotonic() < end
@@ -136,17 +136,17 @@ def test_worker_with_a_gamepad_demonstrates_for_the_learner(pad, tmp_path: Path)
         by_hand = ("--operator", "gamepad", "--gamepad", str(tmp_path / "js0"))
         with started(log, "worker", *to_learner, *spool, *by_hand) as worker:
             with Page(*console_of(worker, log), beats=True) as page:
-                assert page.until("state", 30, control="hold")["guides"] is not None
+                assert page.until("state", control="hold")["guides"] is not None
                 show_forward(page, pad)
                 # The warm-up is short; then the policy acts, and the stick corrects it.
-                page.until("state", 60, control="policy")
+                page.until("state", 240, control="policy")
                 pad.push(1.0)
                 page.until("state", control="human")
                 pad.push(0.0)
                 page.until("state", control="policy")
                 page.send(type="key", key="failure")
                 page.until("state", episode=3)
-            end = time.monotonic() + 30
+            end = time.monotonic() + 120
             while len(EpisodeStore(folder / "episodes")) < 2:
                 assert time.monotonic() < end, log.read_text()
                 time.sleep(0.05)

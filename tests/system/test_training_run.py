@@ -82,7 +82,7 @@ def test_stopped_run_says_how_to_go_on(tmp_path: Path) -> None:
     )
     wait_for_episodes(process, run, 1)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "--resume" in errors
 

@@ -230,7 +230,7 @@ def test_the_thread_reads_and_a_hanging_driver_is_noticed() -> None:
     assert cap.closed
 
 
-def wait_for(holds, seconds: float = 5.0) -> None:
+def wait_for(holds, seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < until
@@ -294,7 +294,7 @@ def test_the_real_driver_on_raw_reports() -> None:
 
 
 def wait_until(what) -> None:
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 60.0
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -309,7 +309,8 @@ def test_a_gamepad_moves_only_while_rb_is_held_and_holds_when_it_is_lost(tmp_pat
     os.mkfifo(node)
     kernel = os.open(node, os.O_RDWR | os.O_NONBLOCK)
     pad = Gamepad(node)
-    operator = DeviceOperator(pad, DeviceConfig(speed=1.0))
+    # The hand's hold outlasts any pause that a busy machine makes between two lines.
+    operator = DeviceOperator(pad, DeviceConfig(speed=1.0, release_s=5.0))
     try:
         os.write(kernel, event(2 | 0x80, 1, -32767) + event(2, 0, 32767)[:3])
         assert operator.tweak(POLICY) is None
@@ -349,7 +350,7 @@ def test_a_gamepads_keys_come_once_each_without_the_dead_man(tmp_path) -> None:
     os.write(kernel, event(1, 5, 1))
     wait_until(lambda: pad.down == {"RB"})
     pad.close()
-    listener.join(5.0)
+    listener.join(60.0)
     assert not listener.is_alive()
     assert "closed" in pad.read().fault
     os.close(kernel)
