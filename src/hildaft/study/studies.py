@@ -168,9 +168,9 @@ def _talk_control(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[M
 def _talk_measurements(episodes: int) -> tuple[Measurement, ...]:
     return tuple(
         Measurement(
-            name=f"talk-{mode}-{episodes}",
+            name=f"told-{mode}-{episodes}",
             words=lambda run, mode=mode: (
-                *("eval", str(run), "--talk", mode),
+                *("eval", str(run), "--talk", mode, "--talk-always"),
                 *("--episodes", str(episodes), "--seed", "3000", "--json"),
             ),
         )

@@ -29,8 +29,10 @@ _TALK_SHARE: Final = 0.3
 _STRAY_STEPS: Final = 3
 _STRAY_SHARE: Final = 0.4
 _STRAY_M: Final = 0.0015
+_GETS_ON: Final = 1.0
 """The person speaks when over these steps the end effector moved aside of the way a skilled hand would have gone,
-or stayed behind on it, by more than this plus this share of that way. To be quicker is no error."""
+or stayed behind on it, by more than this plus this share of that way. To be quicker is no error, nor is to go another
+way that saves more steps than the last of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,10 @@ class OperatorConfig:
     talk: TalkMode = "none"
     """What the person says when something goes wrong: nothing, the right direction, a random one, or
     the opposite of the right one."""
+    talk_always: bool = False
+    """Whether the person talks all the time, as a control experiment wants it, not only when something goes wrong."""
     talk_steps: int = 5
-    """Steps a command stays in force (J of eq. 12)."""
+    """Most steps a command stays in force (J of eq. 12); the person takes it back where it has become wrong."""
 
     def __post_init__(self) -> None:
         for name in ("noise", "rest_noise", "pause_rate", "max_share", "catch_gripper"):
@@ -252,7 +256,9 @@ class Person:
 
     def _strays(self) -> bool:
         """Whether the arm is not going where it should: what words mend soonest."""
-        if len(self._places) <= _STRAY_STEPS:
+        if len(self._places) <= _STRAY_STEPS or len(self._needed) <= _STRAY_STEPS:
+            return False
+        if self._needed[-1 - _STRAY_STEPS] - self._needed[-1] > _GETS_ON:
             return False
         way = np.sum([*self._ways][:_STRAY_STEPS], axis=0)
         far_m = float(np.linalg.norm(way))
@@ -269,7 +275,9 @@ class Person:
         if self._config.talk == "none":
             return NULL_COMMAND
         seen = self._observe()
-        errs = self._is_wrong(seen) or self._strays()
+        errs = self._config.talk_always or self._is_wrong(seen) or self._strays()
+        if self._spoken_left > 0 and self._is_outdated(seen):
+            self._spoken_left = 0
         if self._spoken_left == 0 and self._burst == 0 and errs:
             self._spoken = self._choose_words(seen)
             self._spoken_left = self._config.talk_steps
@@ -277,6 +285,14 @@ class Person:
             return NULL_COMMAND
         self._spoken_left -= 1
         return self._spoken
+
+    def _is_outdated(self, seen: Sight) -> bool:
+        """Whether a part of the command in force has become wrong; of one said wrong on purpose, right."""
+        if self._config.talk == "random":
+            return False
+        meant = self._spoken.opposite if self._config.talk == "opposite" else self._spoken
+        helps = np.array(meant.signs) * seen.skilled_move_m(self._config.talk_steps)
+        return bool(helps.min() < -seen.least_move_m)
 
     def _choose_words(self, seen: Sight) -> RefinementCommand:
         if self._config.talk == "random":
