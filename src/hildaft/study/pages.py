@@ -320,8 +320,8 @@ def ablations(document: Entry) -> list[str]:
 def talk_control(document: Entry) -> list[str]:
     """Right, random and opposite words on the same scenes."""
     lines = [
-        "The same scenes for each row of a run; nobody tweaks, the operator names a direction all the time. The "
-        "content of the words matters where right beats random and opposite.",
+        "The same scenes for each row of a run; nobody tweaks, the operator speaks when the policy errs. The content "
+        "of the words matters where right beats random and opposite.",
         "",
         "| run | seed | transitions | obedience | talk | success % | length |",
         "|---|---|---|---|---|---|---|",

@@ -168,9 +168,9 @@ def _talk_control(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[M
 def _talk_measurements(episodes: int) -> tuple[Measurement, ...]:
     return tuple(
         Measurement(
-            name=f"told-{mode}-{episodes}",
+            name=f"talk-{mode}-{episodes}",
             words=lambda run, mode=mode: (
-                *("eval", str(run), "--talk", mode, "--talk-always"),
+                *("eval", str(run), "--talk", mode),
                 *("--episodes", str(episodes), "--seed", "3000", "--json"),
             ),
         )

@@ -31,8 +31,8 @@ _STRAY_SHARE: Final = 0.4
 _STRAY_M: Final = 0.0015
 _GETS_ON: Final = 1.0
 """The person speaks when over these steps the end effector moved aside of the way a skilled hand would have gone,
-or stayed behind on it, by more than this plus this share of that way. To be quicker is no error, nor is to go another
-way that saves more steps than the last of these."""
+or stayed behind on it, by more than this plus this share of that way. To be quicker is no error, and no other way is
+one that left more than the last of these steps fewer to go."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,6 @@ class OperatorConfig:
     talk: TalkMode = "none"
     """What the person says when something goes wrong: nothing, the right direction, a random one, or
     the opposite of the right one."""
-    talk_always: bool = False
-    """Whether the person talks all the time, as a control experiment wants it, not only when something goes wrong."""
     talk_steps: int = 5
     """Most steps a command stays in force (J of eq. 12); the person takes it back where it has become wrong."""
 
@@ -275,7 +273,7 @@ class Person:
         if self._config.talk == "none":
             return NULL_COMMAND
         seen = self._observe()
-        errs = self._config.talk_always or self._is_wrong(seen) or self._strays()
+        errs = self._is_wrong(seen) or self._strays()
         if self._spoken_left > 0 and self._is_outdated(seen):
             self._spoken_left = 0
         if self._spoken_left == 0 and self._burst == 0 and errs:
@@ -287,11 +285,10 @@ class Person:
         return self._spoken
 
     def _is_outdated(self, seen: Sight) -> bool:
-        """Whether a part of the command in force has become wrong; of one said wrong on purpose, right."""
-        if self._config.talk == "random":
+        """Whether a part of the command in force has become wrong; who talks nonsense stays with it."""
+        if self._config.talk != "right":
             return False
-        meant = self._spoken.opposite if self._config.talk == "opposite" else self._spoken
-        helps = np.array(meant.signs) * seen.skilled_move_m(self._config.talk_steps)
+        helps = np.array(self._spoken.signs) * seen.skilled_move_m(self._config.talk_steps)
         return bool(helps.min() < -seen.least_move_m)
 
     def _choose_words(self, seen: Sight) -> RefinementCommand:
