@@ -69,6 +69,7 @@ def evaluate_run(
     *,
     episodes: int,
     talk: Talk,
+    talk_always: bool,
     robot: Literal["A", "B"] | None,
     seed: int,
     tasks: tuple[str, ...],
@@ -86,9 +87,8 @@ def evaluate_run(
     policy.begin(seed)
     station = open_station(config if robot is None else replace(config, robot=robot))
     try:
-        operator = station.operator(
-            replace(config.operator, tweaks=False, talk=talk, step_limit=config.step_limit)
-        )
+        told = replace(config.operator, tweaks=False, talk=talk, talk_always=talk_always)
+        operator = station.operator(replace(told, step_limit=config.step_limit))
         result = evaluate(
             SafeRobot(station.robot),
             policy,
@@ -102,9 +102,11 @@ def evaluate_run(
     finally:
         station.close()
     if as_json:
-        head = {"run": str(folder), "checkpoint": checkpoint, "seed": seed, "talk": talk}
-        return json.dumps({**head, "tasks": result.to_json()}, indent=1)
-    lines = [f"{folder} ({checkpoint}), talk {talk}, seed {seed}"]
+        head = {"run": str(folder), "checkpoint": checkpoint, "seed": seed}
+        said = {"talk": talk, "talk_always": talk_always}
+        return json.dumps({**head, **said, "tasks": result.to_json()}, indent=1)
+    always = " all the way" if talk_always else ""
+    lines = [f"{folder} ({checkpoint}), talk {talk}{always}, seed {seed}"]
     for task in result.tasks:
         interval = wilson_interval(task.successes, task.episodes)
         mean_length = sum(task.lengths) / task.episodes

@@ -139,6 +139,8 @@ def evaluate(words: Sequence[str]) -> int:
         """Episodes per task."""
         talk: Literal["none", "right", "random", "opposite"] = "none"
         """What the operator says when the policy errs; nobody tweaks in an evaluation."""
+        talk_always: bool = False
+        """The operator talks all the way, not only when the policy errs: the experiment on what words do."""
         robot: Literal["A", "B"] | None = None
         """Bench variant; the run's own where not given."""
         seed: int = 1_000
@@ -155,6 +157,7 @@ def evaluate(words: Sequence[str]) -> int:
         given.run,
         episodes=given.episodes,
         talk=given.talk,
+        talk_always=given.talk_always,
         robot=given.robot,
         seed=given.seed,
         tasks=given.tasks,

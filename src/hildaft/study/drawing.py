@@ -192,15 +192,22 @@ def draw_series(document: Entry, series: str, title: str) -> Figure:
 
 
 def draw_talk(document: Entry) -> Figure:
-    """Success by what was said, one group per kind of run of which anything was measured."""
-    measured = {m: [r for r in runs if r["measured"]] for m, runs in by_method(document).items()}
-    groups = {method: runs for method, runs in measured.items() if runs}
+    """Success by what was said, one group per kind of run of which anything was measured and per when it was said."""
+    groups: dict[str, list[Entry]] = {}
+    for method, runs in by_method(document).items():
+        found = [r for run in runs for r in run["measured"].values()]
+        silent = [r for r in found if r["talk"] == "none"]
+        for when, always in (("where it errs", False), ("all the way", True)):
+            said = [r for r in found if r["talk"] != "none"]
+            said = [r for r in said if bool(r.get("talk_always")) == always]
+            if said:
+                groups[f"{method}, {when}"] = silent + said
     modes = ("none", "right", "random", "opposite")
     figure = Figure(figsize=(max(4.6, 1.6 + 2.2 * len(groups)), 3.2), layout="constrained")
     axes = figure.subplots()
-    for place, runs in enumerate(groups.values()):
+    for place, results in enumerate(groups.values()):
         for number, mode in enumerate(modes):
-            found = [r for run in runs for r in run["measured"].values() if r["talk"] == mode]
+            found = [r for r in results if r["talk"] == mode]
             solved = sum(e["successes"] for r in found for e in r["tasks"])
             episodes = sum(e["episodes"] for r in found for e in r["tasks"])
             if not episodes:

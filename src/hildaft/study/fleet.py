@@ -197,6 +197,7 @@ def _evaluate(
                 if final_one
                 else config.evaluation.episodes_during,
                 talk="none",
+                talk_always=False,
                 robot=robot,
                 seed=EVALUATION_SEED_OFFSET + config.seed,
                 tasks=(),

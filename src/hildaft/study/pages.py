@@ -320,8 +320,8 @@ def ablations(document: Entry) -> list[str]:
 def talk_control(document: Entry) -> list[str]:
     """Right, random and opposite words on the same scenes."""
     lines = [
-        "The same scenes for each row of a run; nobody tweaks, the operator speaks when the policy errs. The content "
-        "of the words matters where right beats random and opposite.",
+        "The same scenes for each row of a run; nobody tweaks. The operator speaks where the policy errs, or all the "
+        "way: of every move but its last 5 mm. The content of the words matters where right beats random and opposite.",
         "",
         "| run | seed | transitions | obedience | talk | success % | length |",
         "|---|---|---|---|---|---|---|",
@@ -332,9 +332,10 @@ def talk_control(document: Entry) -> list[str]:
             solved = sum(e["successes"] for e in tasks)
             episodes = sum(e["episodes"] for e in tasks)
             obedience = run["metrics"].get("obedience")
+            when = ", all the way" if result.get("talk_always") else ""
             lines.append(
                 f"| {run['method']} | {run['seed']} | {run['transitions']} |"
-                f" {'-' if obedience is None else f'{obedience:.3f}'} | {result['talk']} |"
+                f" {'-' if obedience is None else f'{obedience:.3f}'} | {result['talk']}{when} |"
                 f" {percent(wilson_interval(solved, episodes))} |"
                 f" {fmean(n for e in tasks for n in e['lengths']):.1f} |"
             )

@@ -66,7 +66,7 @@ FLEETS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Fig. 7 and beyond: the first is trained on A alone, the second on A and B."""
 
-TALK_MODES: Final = ("none", "right", "random", "opposite")
+TALK_MODES: Final = ("right", "random", "opposite")
 
 
 def _table1(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:
@@ -166,16 +166,21 @@ def _talk_control(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[M
 
 
 def _talk_measurements(episodes: int) -> tuple[Measurement, ...]:
-    return tuple(
-        Measurement(
-            name=f"talk-{mode}-{episodes}",
-            words=lambda run, mode=mode: (
-                *("eval", str(run), "--talk", mode),
+    """Each once where the policy errs and once all the way, on the same scenes."""
+
+    def measure(name: str, *told: str) -> Measurement:
+        return Measurement(
+            name=f"{name}-{episodes}",
+            words=lambda run: (
+                *("eval", str(run), *told),
                 *("--episodes", str(episodes), "--seed", "3000", "--json"),
             ),
         )
-        for mode in TALK_MODES
-    )
+
+    silent = measure("talk-none", "--talk", "none")
+    erring = [measure(f"talk-{mode}", "--talk", mode) for mode in TALK_MODES]
+    always = [measure(f"told-{mode}", "--talk", mode, "--talk-always") for mode in TALK_MODES]
+    return (silent, *always, *erring)
 
 
 def _long_horizon(seeds: Sequence[int], amounts: Amounts, quick: bool) -> list[Member]:

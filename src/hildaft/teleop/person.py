@@ -26,6 +26,8 @@ TalkMode: TypeAlias = Literal["none", "right", "random", "opposite"]
 
 _TALK_SHARE: Final = 0.3
 """A direction is named when it is at least this share of the largest."""
+_GUIDED: Final = 5.0
+"""Who talks all the way does so for moves longer than this many times the least move that has a name."""
 _STRAY_STEPS: Final = 3
 _STRAY_SHARE: Final = 0.4
 _STRAY_M: Final = 0.0015
@@ -75,6 +77,9 @@ class OperatorConfig:
     talk: TalkMode = "none"
     """What the person says when something goes wrong: nothing, the right direction, a random one, or
     the opposite of the right one."""
+    talk_always: bool = False
+    """Whether the person talks all the way, not only when something goes wrong: the experiment on what words do. Near
+    the goal of a move they fall silent."""
     talk_steps: int = 5
     """Most steps a command stays in force (J of eq. 12); the person takes it back where it has become wrong."""
 
@@ -273,7 +278,7 @@ class Person:
         if self._config.talk == "none":
             return NULL_COMMAND
         seen = self._observe()
-        errs = self._is_wrong(seen) or self._strays()
+        errs = self._is_wrong(seen) or self._strays() or self._guides(seen)
         if self._spoken_left > 0 and self._is_outdated(seen):
             self._spoken_left = 0
         if self._spoken_left == 0 and self._burst == 0 and errs:
@@ -285,11 +290,15 @@ class Person:
         return self._spoken
 
     def _is_outdated(self, seen: Sight) -> bool:
-        """Whether a part of the command in force has become wrong; who talks nonsense stays with it."""
+        """Whether the command in force is done or a part of it has become wrong; who talks nonsense stays with it."""
         if self._config.talk != "right":
             return False
         helps = np.array(self._spoken.signs) * seen.skilled_move_m(self._config.talk_steps)
-        return bool(helps.min() < -seen.least_move_m)
+        return bool(helps.min() < -seen.least_move_m or helps.max() < seen.least_move_m)
+
+    def _guides(self, seen: Sight) -> bool:
+        move = seen.skilled_move_m(self._config.talk_steps)
+        return self._config.talk_always and float(np.abs(move).max()) > _GUIDED * seen.least_move_m
 
     def _choose_words(self, seen: Sight) -> RefinementCommand:
         if self._config.talk == "random":
