@@ -107,8 +107,9 @@ def page(study: dict[str, Any]) -> str:
         ]
         for entry in study["talk"]:
             cells = " | ".join(cell(task) for task in entry["tasks"])
+            when = ", all the way" if entry.get("talk_always") else ""
             lines.append(
-                f"| {entry['run']} | {entry['checkpoint']} | {entry['talk']} | {cells} |"
+                f"| {entry['run']} | {entry['checkpoint']} | {entry['talk']}{when} | {cells} |"
                 f" {rate(entry['tasks']):.1f} |"
             )
     return "\n".join([*lines, ""])
