@@ -37,9 +37,9 @@ def success_at(chains: Sequence[Entry], bolts: int) -> Interval:
 def page(document: Entry) -> list[str]:
     """Success by number of bolts, steps, and a table of where and why chains broke."""
     lines = [
-        "Every chain is of four bolts, three tasks each, no reset; a script moves the hand between tasks (its steps "
-        "are counted apart). A chain ends at its first failure. A column for fewer bolts counts the same chains up to "
-        "there, so columns depend on one another. The operator speaks when the policy errs and never tweaks. "
+        "Every chain is of four bolts, three tasks each, no reset; a script moves the end effector between tasks (its "
+        "steps are counted apart). A chain ends at its first failure. A column for fewer bolts counts the same chains "
+        "up to there, so columns depend on one another. The operator speaks when the policy errs and never tweaks. "
         "Brackets: Wilson's 95 % interval.",
         "",
         "| method | talk | chains | "

@@ -30,7 +30,7 @@ _TRAINING: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "obedience",
         "Obedience over training",
-        "Share of single-axis commands that move the hand the commanded way.",
+        "Share of single-axis commands that move the end effector the commanded way.",
     ),
     (
         "intervention_share",
@@ -160,6 +160,6 @@ def _picture(path: Path) -> str:
         raise HilDaftError(msg) from error
     return (
         "<h2>What the refinement actor does</h2><p>States in which the simulated operator would have spoken; from the "
-        "tool centre point the mean step in silence and under each single-axis command.</p>"
+        "end effector the mean step in silence and under each single-axis command.</p>"
         + _image(png, path.stem)
     )
