@@ -78,8 +78,12 @@ def evaluate_run(
     """Evaluates a run's newest weights; JSON text with per-episode outcomes, or a table.
 
     Raises:
-        HilDaftError: no such run, no whole checkpoint, an unknown task or fewer than one episode.
+        HilDaftError: no such run, no whole checkpoint, an unknown task, fewer than one episode, or talking all
+            the way without words.
     """
+    if talk_always and talk == "none":
+        msg = "--talk-always with --talk none: say what, by --talk right, random or opposite"
+        raise HilDaftError(msg)
     config = read_config(folder / "config.yaml")
     for task in tasks:
         require_name("tasks", task, config.tasks)

@@ -246,21 +246,18 @@ def test_clearing_at_a_reset_happens_at_rest_when_asked_for(server):
     robot.close()
 
 
-def test_the_jaws_do_not_hold_up_the_loop():
-    server = Server("--gripper-s", "3.0")
+def test_the_jaws_do_not_hold_up_the_loop(server):
     robot = robot_on(server)
     robot.reset("pick", 0)
     begun = time.monotonic()
     closed = [robot.step(act(jaws=1.0)).observation.proprio[1] for _ in range(3)]
-    assert time.monotonic() - begun < 2.4
+    assert time.monotonic() - begun < 0.4
     assert closed == [1.0, 1.0, 1.0]
     deadline = time.monotonic() + 60
     while robot.step(act(jaws=1.0)).observation.proprio[0] > 0.5:
         assert time.monotonic() < deadline
-        time.sleep(0.02)
     assert len(server.journal("/close_gripper")) == 1
     robot.close()
-    server.close()
 
 
 def test_a_failing_gripper_is_a_fault_of_the_next_step(server):

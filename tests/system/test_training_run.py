@@ -88,6 +88,9 @@ def test_stopped_run_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_evaluation_prints_every_outcome(finished: Path) -> None:
+    nothing = hildaft("eval", str(finished), "--talk-always")
+    assert nothing.returncode == 2
+    assert "--talk-always with --talk none" in nothing.stderr
     words = ["eval", str(finished), "--episodes", "1", "--talk", "opposite", "--json"]
     result = hildaft(*words)
     assert result.returncode == 0, result.stderr

@@ -198,8 +198,9 @@ def draw_talk(document: Entry) -> Figure:
         found = [r for run in runs for r in run["measured"].values()]
         silent = [r for r in found if r["talk"] == "none"]
         for when, always in (("where it errs", False), ("all the way", True)):
-            said = [r for r in found if r["talk"] != "none"]
-            said = [r for r in said if bool(r.get("talk_always")) == always]
+            said = [
+                r for r in found if r["talk"] != "none" and bool(r.get("talk_always")) == always
+            ]
             if said:
                 groups[f"{method}, {when}"] = silent + said
     modes = ("none", "right", "random", "opposite")

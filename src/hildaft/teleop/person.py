@@ -81,7 +81,7 @@ class OperatorConfig:
     """Whether the person talks all the way, not only when something goes wrong: the experiment on what words do. Near
     the goal of a move they fall silent."""
     talk_steps: int = 5
-    """Most steps a command stays in force (J of eq. 12); the person takes it back where it has become wrong."""
+    """Most steps a command stays in force (J of eq. 12); taken back once it is done or has become wrong."""
 
     def __post_init__(self) -> None:
         for name in ("noise", "rest_noise", "pause_rate", "max_share", "catch_gripper"):
