@@ -8,6 +8,7 @@ import pytest
 
 from hildaft.study.grid import Measurement, Member
 from hildaft.study.overview import write_overview
+from hildaft.study.pages import not_run
 from hildaft.study.results import WRITERS, StudyResult, compose, write_results
 from hildaft.study.studies import STUDIES
 from hildaft.types import HilDaftError
@@ -131,6 +132,16 @@ def test_a_failure_is_said_why(root: Path) -> None:
     assert document["not_run"] == [
         {"method": "paper", "seed": 0, "reason": "train ended with code 2: no room"}
     ]
+
+
+def test_seeds_not_run_for_one_reason_share_a_row() -> None:
+    absent = [("paper", 0, "not run"), ("bc", 0, "failed"), ("paper", 2, "not run")]
+    entries = [{"method": m, "seed": seed, "reason": reason} for m, seed, reason in absent]
+    assert not_run({"not_run": entries})[2:] == [
+        "| paper | 0, 2 | not run |",
+        "| bc | 0 | failed |",
+    ]
+    assert not_run({"not_run": []}) == []
 
 
 def test_earlier_results_are_kept_where_asked(root: Path, tmp_path: Path) -> None:

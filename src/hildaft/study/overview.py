@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from hildaft.study import drawing
 from hildaft.study.collect import Entry
+from hildaft.study.pages import not_run
 from hildaft.study.results import WRITERS
 from hildaft.types import HilDaftError
 
@@ -119,14 +120,8 @@ def _section(document: Entry) -> str:
         parts.append(_image(drawing.render(draw, document), document["name"]))
         parts.append(_markdown(write_page(document)))
         parts += [_training(document, *each) for each in _TRAINING]
-    if document["not_run"]:
-        rows = [
-            f"| {entry['method']} | {entry['seed']} | {entry['reason']} |"
-            for entry in document["not_run"]
-        ]
-        parts.append(
-            _markdown(["Not run:", "", "| method | seed | state |", "|---|---|---|", *rows])
-        )
+    if absent := not_run(document):
+        parts.append(_markdown(["Not run:", "", *absent]))
     return "".join(parts)
 
 

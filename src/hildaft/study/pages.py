@@ -41,6 +41,17 @@ def with_spoken(document: Entry) -> dict[str, list[Entry]]:
     return rows
 
 
+def not_run(document: Entry) -> list[str]:
+    """A table of the runs that are not there and why; seeds that share a reason share a row. Nothing where all are."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for entry in document["not_run"]:
+        rows.setdefault((entry["method"], entry["reason"]), []).append(str(entry["seed"]))
+    if not rows:
+        return []
+    lines = [f"| {method} | {', '.join(seeds)} | {why} |" for (method, why), seeds in rows.items()]
+    return ["| method | seeds | state |", "|---|---|---|", *lines]
+
+
 def task_names(document: Entry) -> list[str]:
     """Tasks in the order of the evaluations."""
     return list(dict.fromkeys(e["task"] for run in document["runs"] for e in run["eval"]))

@@ -131,12 +131,8 @@ def _head(document: Entry) -> list[str]:
 
 def _foot(document: Entry) -> list[str]:
     lines: list[str] = []
-    if document["not_run"]:
-        lines += ["## Not run", "", "| method | seed | state |", "|---|---|---|"]
-        lines += [
-            f"| {entry['method']} | {entry['seed']} | {entry['reason']} |"
-            for entry in document["not_run"]
-        ]
+    if absent := pages.not_run(document):
+        lines += ["", "## Not run", "", *absent]
     partly = [run for run in document["runs"] if run["not_measured"]]
     if partly:
         lines += ["", "Not measured yet:", ""]
