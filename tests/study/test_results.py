@@ -214,8 +214,8 @@ def test_a_damaged_results_file_is_named(tmp_path: Path) -> None:
 
 
 def test_fleets_are_tested_on_both_benches(root: Path, tmp_path: Path) -> None:
-    for seed in (0, 1):
-        measured = root / "multi-robot" / f"hildaft-s{seed}" / "measured"
+    for name, seed, pace in (("hildaft", 0, 1200), ("hildaft", 1, 1200), ("alike", 0, 2400)):
+        measured = root / "multi-robot" / f"{name}-s{seed}" / "measured"
         if not measured.exists():
             write_run(measured.parent, seed=seed, episodes=4)
             (measured.parent / "config.yaml").write_text(CONFIG.format(seed=seed))
@@ -223,7 +223,7 @@ def test_fleets_are_tested_on_both_benches(root: Path, tmp_path: Path) -> None:
         for transitions, solved in ((0, 2), (600, 17), (1200, 19)):
             for robot, successes in (("A", solved), ("B", solved // 2)):
                 tasks = [{"task": "pick", "episodes": 20, "successes": successes, "lengths": [50]}]
-                minutes = transitions / 1200
+                minutes = transitions / pace
                 curve = {
                     "robot": robot,
                     "transitions": transitions,
@@ -234,6 +234,7 @@ def test_fleets_are_tested_on_both_benches(root: Path, tmp_path: Path) -> None:
     members = [
         Member(method="hildaft", seed=0, words=(), robots=("A",)),
         Member(method="hildaft", seed=1, words=(), robots=("A", "B")),
+        Member(method="alike", seed=0, words=(), robots=("A", "A")),
     ]
     result = StudyResult(
         name="multi-robot", study="multi-robot", command=("x",), members=members, root=root
@@ -242,4 +243,6 @@ def test_fleets_are_tested_on_both_benches(root: Path, tmp_path: Path) -> None:
     # A alone passes 80 % at half a minute, 95 % at one; averaged over A and B it never does.
     assert "| hildaft | A | 0 | 1200 | 1.0 | 0.5 | 1.0 | 95.0 (" in text
     assert "| hildaft | A + B | 1 | 1200 | 1.0 | not reached | not reached | 95.0 (" in text
+    # Twice as quick as one robot on the same seed.
+    assert "| alike | A + A | 0 | 1200 | 0.5 | 0.2 (0.50) | 0.5 (0.50) | 95.0 (" in text
     assert "| hildaft | 1 | B | 0.0: 5; 0.5: 40; 1.0: 45 |" in text
