@@ -180,7 +180,7 @@ def _evaluate(
     newest = list_checkpoints(folder / "checkpoints")[-1]
     last = int(newest.name.split("-")[1]) - config.training.warmup_updates
     _copy(newest, folder, last)
-    begun = _online_clock(folder)
+    clock = OnlineClock(folder)
     for snapshot in sorted((folder / "snapshots").glob("[0-9]*")):
         transitions = int(snapshot.name)
         final_one = transitions == last
@@ -207,7 +207,7 @@ def _evaluate(
                 **json.loads(text),
                 "robot": robot,
                 "transitions": transitions,
-                "clock_minutes": begun(transitions),
+                "clock_minutes": clock.at_end() if final_one else clock.at(transitions),
                 "robot_minutes": transitions / CONTROL_HZ / 60 / len(robots),
             }
             file.parent.mkdir(exist_ok=True)
@@ -218,27 +218,27 @@ def _evaluate(
     return True
 
 
-class _OnlineClock:
-    """Minutes by the clock from the first online episode's end until so many transitions were there."""
+@final
+class OnlineClock:
+    """Minutes by the clock since the first online episode's end."""
 
-    def __init__(self, rows: Sequence[tuple[float, float]]) -> None:
-        self._rows = rows
+    def __init__(self, folder: Path) -> None:
+        rows = read_metrics(folder)
+        self._rollouts = [
+            (row["step"], row["time"])
+            for row in rows
+            if any(name.startswith("rollout/length/") for name in row)
+        ]
+        self._end_s = rows[-1]["time"] if rows else 0.0
 
-    def __call__(self, transitions: int) -> float:
-        if not self._rows or transitions <= 0:
-            return 0.0
-        start = self._rows[0][1]
-        reached = [at for step, at in self._rows if step >= transitions]
-        return ((reached[0] if reached else self._rows[-1][1]) - start) / 60
+    def at(self, transitions: int) -> float:
+        """Until so many transitions were there; 0 before the first."""
+        reached = [at for step, at in self._rollouts if step >= transitions > 0]
+        return (reached[0] - self._rollouts[0][1]) / 60 if reached else 0.0
 
-
-def _online_clock(folder: Path) -> _OnlineClock:
-    rows = [
-        (row["step"], row["time"])
-        for row in read_metrics(folder)
-        if any(name.startswith("rollout/length/") for name in row)
-    ]
-    return _OnlineClock(rows)
+    def at_end(self) -> float:
+        """Until the last update, which a learner that is behind its robots makes while they stand."""
+        return (self._end_s - self._rollouts[0][1]) / 60 if self._rollouts else 0.0
 
 
 def _conclude(config: RunConfig, folder: Path, last: int, robots: int) -> None:

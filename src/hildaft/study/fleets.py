@@ -56,7 +56,8 @@ def page(document: Entry) -> list[str]:
     lines = [
         "Robots move at 10 Hz by the clock, a learner serves them over the link, all on one machine. Demonstrations "
         f"are of the first robot alone. The paper: {paper.FIG7}. Minutes to a level: when it was first seen, "
-        "averaged over the robots that trained; in brackets the share of one robot's minutes on the same seed.",
+        "averaged over the robots that trained; in brackets the share of one robot's minutes on the same seed. Minutes "
+        "end with the last update: a learner that is behind its robots makes the rest while they stand.",
         "",
         "| fleet | robots | seed | transitions | minutes |"
         f" {' | '.join(f'to {100 * level:.0f} %' for level in LEVELS)} | tested on A | tested on B |",
