@@ -29,7 +29,7 @@ from hildaft.data.replay import States
 from hildaft.eval.evaluate import Talk, evaluate, evaluation_seed
 from hildaft.eval.long_horizon import run_chain
 from hildaft.eval.statistics import wilson_interval
-from hildaft.eval.steering_figure import GAIN, find_state, write_steering_figure
+from hildaft.eval.steering_figure import GAIN, SCENES, find_state, write_steering_figure
 from hildaft.models.backbone import FrozenEncoders
 from hildaft.robots.bolt_sim.chain import BoltChain
 from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
@@ -186,7 +186,10 @@ def draw_commands(folder: Path, picture: Path, seed: int) -> Path:
     operator = SimulatedOperator(robot.scene_state, robot.action_scale, told)
     try:
         states = [
-            find_state(robot, policy, operator, task, evaluation_seed(seed, task, 0))
+            find_state(
+                *(robot, policy, operator, task),
+                [evaluation_seed(seed, task, number) for number in range(SCENES)],
+            )
             for task in config.tasks
         ]
     finally:

@@ -1,6 +1,7 @@
 """What the refinement actor does: for a real state, the action under each single-axis command, drawn on the image.
 
-A state is taken where it matters: the policy acts alone until the simulated operator would have spoken.
+A state is taken where it matters: the policy acts alone until the simulated operator would have spoken, in the first
+scene in which it would.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,11 @@ GAIN: Final = 6.0
 """Arrows are this many times as long as the step they stand for."""
 SAMPLES: Final = 32
 """Noise samples an action is averaged over; the same for every command."""
+SCENES: Final = 20
+"""Of a task that are looked at for one in which the policy errs."""
+_LAST: Final = 25
+_ON_THE_WAY: Final = 8
+"""Steps: where a scene is given up, and where a policy that never errs is looked at."""
 _COLOURS: Final = ("#c7402d", "#2f9e6e", "#2f66c0")
 _COMMANDS: Final = tuple(
     (
@@ -57,23 +63,22 @@ class SteeredState:
 
 
 def find_state(
-    robot: BoltRobot, policy: SeededPolicy, operator: SimulatedOperator, task: str, seed: int
+    robot: BoltRobot,
+    policy: SeededPolicy,
+    operator: SimulatedOperator,
+    task: str,
+    seeds: Sequence[int],
 ) -> SteeredState:
-    """Lets the policy act in silence until the operator would speak, or half an episode is over."""
-    observation = robot.reset(task, seed)
-    operator.begin(task, seed)
-    policy.begin(seed)
-    step, ended, wanted = 0, False, NULL_COMMAND
-    while True:
-        encoded = policy.encode(observation, task)
-        wanted = operator.speak()
-        if not wanted.is_null or step >= 25 or ended:
+    """The policy acts in silence until the operator would speak; on the way of the first scene where it never would."""
+    for seed in seeds:
+        step, wanted, observation = _act_until_wrong(robot, policy, operator, task, seed, _LAST)
+        if not wanted.is_null:
             break
-        action = policy.act(encoded, NULL_COMMAND)
-        operator.tweak(action)
-        result = robot.step(action)
-        observation, ended = result.observation, result.terminated or result.truncated
-        step += 1
+    else:
+        step, wanted, observation = _act_until_wrong(
+            robot, policy, operator, task, seeds[0], _ON_THE_WAY
+        )
+    encoded = policy.encode(observation, task)
     millimetres = 1000.0 * robot.action_scale.translation_m
     silent = millimetres * _mean_step(policy, encoded, NULL_COMMAND)
     steered = np.stack([millimetres * _mean_step(policy, encoded, c) for _, _, c in _COMMANDS])
@@ -91,6 +96,31 @@ def find_state(
         silent_uv={name: uv[1] for name, uv in projected.items()},
         steered_uv={name: uv[2:] for name, uv in projected.items()},
     )
+
+
+def _act_until_wrong(
+    robot: BoltRobot,
+    policy: SeededPolicy,
+    operator: SimulatedOperator,
+    task: str,
+    seed: int,
+    limit: int,
+) -> tuple[int, RefinementCommand, Observation]:
+    """Steps taken, what is said then ("[null]": the episode ended or `limit` came first), and the observation there."""
+    observation = robot.reset(task, seed)
+    operator.begin(task, seed)
+    policy.begin(seed)
+    for step in range(limit):
+        wanted = operator.speak()
+        if not wanted.is_null:
+            return step, wanted, observation
+        action = policy.act(policy.encode(observation, task), NULL_COMMAND)
+        operator.tweak(action)
+        result = robot.step(action)
+        observation = result.observation
+        if result.terminated or result.truncated:
+            return step + 1, NULL_COMMAND, observation
+    return limit, operator.speak(), observation
 
 
 def _mean_step(

@@ -14,6 +14,7 @@ from hildaft.study import paper_numbers as paper
 from hildaft.study.collect import Entry
 from hildaft.study.grid import MEASURED
 from hildaft.study.pages import by_method, percent
+from hildaft.types import CONTROL_HZ
 
 LEVELS: Final = (0.8, 0.95)
 """Success whose time is compared."""
@@ -29,8 +30,8 @@ def _rate(evaluation: Entry) -> float:
     return fmean(e["successes"] / e["episodes"] for e in evaluation["tasks"])
 
 
-def minutes_to_level(run: Entry, level: float) -> float | None:
-    """Minutes by the clock until success, averaged over the robots that trained, is at least so high; None if never."""
+def first_at_level(run: Entry, level: float) -> Entry | None:
+    """The first evaluation where success, averaged over the robots that trained, is so high; None if there is none."""
     trained = set(run["robots"])
     by_time: dict[int, list[Entry]] = {}
     for evaluation in run["fleet"]:
@@ -38,17 +39,25 @@ def minutes_to_level(run: Entry, level: float) -> float | None:
             by_time.setdefault(evaluation["transitions"], []).append(evaluation)
     for _, evaluations in sorted(by_time.items()):
         if fmean(map(_rate, evaluations)) >= level:
-            return float(evaluations[0]["clock_minutes"])
+            return evaluations[0]
     return None
 
 
 def _to_level(run: Entry, alone: Entry | None, level: float) -> str:
-    """Minutes to a level and, where one robot alone reached it on the same seed, which share of its minutes that is."""
-    minutes = minutes_to_level(run, level)
-    if minutes is None:
+    """Minutes by the clock to a level and, where one robot alone reached it on that seed, the share of its minutes."""
+    reached = first_at_level(run, level)
+    if reached is None:
         return "not reached"
-    reference = None if alone is None or run is alone else minutes_to_level(alone, level)
-    return f"{minutes:.1f}" + (f" ({minutes / reference:.2f})" if reference else "")
+    minutes = reached["clock_minutes"]
+    reference = None if alone is None or run is alone else first_at_level(alone, level)
+    share = f" ({minutes / reference['clock_minutes']:.2f})" if reference else ""
+    return f"{minutes:.1f}{share}"
+
+
+def _robot_minutes(run: Entry, level: float) -> str:
+    """What all robots together moved until a level, at 10 Hz."""
+    reached = first_at_level(run, level)
+    return "-" if reached is None else f"{reached['transitions'] / CONTROL_HZ / 60:.1f}"
 
 
 def page(document: Entry) -> list[str]:
@@ -57,11 +66,15 @@ def page(document: Entry) -> list[str]:
         "Robots move at 10 Hz by the clock, a learner serves them over the link, all on one machine. Demonstrations "
         f"are of the first robot alone. The paper: {paper.FIG7}. Minutes to a level: when it was first seen, "
         "averaged over the robots that trained; in brackets the share of one robot's minutes on the same seed. Minutes "
-        "end with the last update: a learner that is behind its robots makes the rest while they stand.",
+        "end with the last update: a learner that is behind its robots makes the rest while they stand. Robot "
+        "minutes are those of all robots together. The hours above are these minutes too, without warm-up and "
+        "evaluations.",
         "",
         "| fleet | robots | seed | transitions | minutes |"
-        f" {' | '.join(f'to {100 * level:.0f} %' for level in LEVELS)} | tested on A | tested on B |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f" {' | '.join(f'to {100 * level:.0f} %' for level in LEVELS)} |"
+        f" {' | '.join(f'robot minutes to {100 * level:.0f} %' for level in LEVELS)} |"
+        " tested on A | tested on B |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     alone = {run["seed"]: run for run in document["runs"] if len(run["robots"]) == 1}
     for run in document["runs"]:
@@ -77,6 +90,7 @@ def page(document: Entry) -> list[str]:
             for r in ("A", "B")
         ]
         reached = [_to_level(run, alone.get(run["seed"]), level) for level in LEVELS]
+        reached += [_robot_minutes(run, level) for level in LEVELS]
         lines.append(
             f"| {run['method']} | {' + '.join(run['robots'])} | {run['seed']} | {last} |"
             f" {final['A']['clock_minutes']:.1f} |"

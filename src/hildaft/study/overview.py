@@ -154,7 +154,7 @@ def _picture(path: Path) -> str:
         msg = f"picture {path}: {error.strerror or error}; `hildaft draw-commands RUN` makes one"
         raise HilDaftError(msg) from error
     return (
-        "<h2>What the refinement actor does</h2><p>States in which the simulated operator would have spoken; from the "
-        "end effector the mean step in silence and under each single-axis command.</p>"
-        + _image(png, path.stem)
+        "<h2>What the refinement actor does</h2><p>States in which the simulated operator would have spoken (one on "
+        "the way, where it never would); from the end effector the mean step in silence and under each single-axis "
+        "command.</p>" + _image(png, path.stem)
     )
