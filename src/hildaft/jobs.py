@@ -28,6 +28,7 @@ from hildaft.data.lerobot_export import ExportResult, Labels, export_dataset
 from hildaft.data.replay import States
 from hildaft.eval.evaluate import Talk, evaluate, evaluation_seed
 from hildaft.eval.long_horizon import run_chain
+from hildaft.eval.provenance import commit_of_code, today
 from hildaft.eval.statistics import wilson_interval
 from hildaft.eval.steering_figure import GAIN, SCENES, find_state, write_steering_figure
 from hildaft.models.backbone import FrozenEncoders
@@ -106,7 +107,7 @@ def evaluate_run(
     finally:
         station.close()
     if as_json:
-        head = {"run": str(folder), "checkpoint": checkpoint, "seed": seed}
+        head = {"run": str(folder), "checkpoint": checkpoint, "seed": seed, **_made()}
         said = {"talk": talk, "talk_always": talk_always}
         return json.dumps({**head, **said, "tasks": result.to_json()}, indent=1)
     always = " all the way" if talk_always else ""
@@ -119,6 +120,11 @@ def evaluate_run(
             f"  ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)  {mean_length:.1f} steps"
         )
     return "\n".join([*lines, f"  average    {100 * result.success_rate:.1f} %"])
+
+
+def _made() -> dict[str, str]:
+    """Of a measurement: the weights may be older than the code that measures them."""
+    return {"commit": commit_of_code(), "date": today()}
 
 
 def _trained_policy(config: RunConfig, folder: Path) -> tuple[DualActorPolicy, str]:
@@ -158,7 +164,7 @@ def evaluate_chains(
     finally:
         chain.close()
     if as_json:
-        head = {"run": str(folder), "checkpoint": checkpoint, "seed": seed, "talk": talk}
+        head = {"run": str(folder), "checkpoint": checkpoint, "seed": seed, "talk": talk, **_made()}
         listed = [outcome.to_json() for outcome in outcomes]
         return json.dumps({**head, "bolts": bolts, "chains": listed}, indent=1)
     lines = [f"{folder} ({checkpoint}), talk {talk}, seed {seed}"]
@@ -174,8 +180,11 @@ def draw_commands(folder: Path, picture: Path, seed: int) -> Path:
     """Draws what each single-axis command makes of a run's action, in one state per task.
 
     Raises:
-        HilDaftError: no such run, not on the bolt bench, or a run without a refinement actor.
+        HilDaftError: no such run, not on the bolt bench, a run without a refinement actor, or no name of a PNG.
     """
+    if picture.suffix.lower() != ".png":
+        msg = f"--out {picture}: a name that ends in .png is allowed"
+        raise HilDaftError(msg)
     config = read_config(folder / "config.yaml")
     if config.environment is not None or not config.method.refinement_actor:
         msg = f"run folder {folder}: the picture needs the bolt bench and a refinement actor; name another run"

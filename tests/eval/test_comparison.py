@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hildaft.eval.comparison import compare_paired, over_seeds
+from hildaft.eval.comparison import compare_paired, over_runs, over_seeds
 from hildaft.types import HilDaftError
 
 
@@ -45,6 +45,18 @@ def test_an_interval_holds_its_estimate_and_stays_among_the_values(rows: list[li
     every = [value for row in rows for value in row]
     assert min(every) - 1e-9 <= interval.low <= interval.high <= max(every) + 1e-9
     assert min(every) - 1e-9 <= interval.estimate <= max(every) + 1e-9
+
+
+def test_few_runs_say_less_of_methods_than_many_episodes() -> None:
+    # Differences of 2, 10 and 9 points: t = 7 / (4.36 / sqrt 3) on two degrees of freedom.
+    test = over_runs([0.02, 0.10, 0.09])
+    assert test is not None
+    assert test.difference.estimate == pytest.approx(0.07)
+    half = 4.302653 * np.std([0.02, 0.10, 0.09], ddof=1) / 3**0.5
+    assert test.difference.high == pytest.approx(0.07 + half, rel=1e-5)
+    assert 0.10 < test.p < 0.12
+    assert over_runs([0.02]) is None
+    assert over_runs([0.1, 0.1]) is None
 
 
 def test_what_does_not_pair_up_is_refused() -> None:

@@ -136,3 +136,8 @@ def test_a_damaged_evaluation_is_named(tmp_path, content):
     with pytest.raises(HilDaftError, match=r"000000-warmup\.json is damaged") as caught:
         read_evaluations(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(HilDaftError, match="seed -1: 0 or more"):
+        evaluation_seed(-1, "pick", 0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,18 @@ from matplotlib.figure import Figure
 
 from hildaft.eval.long_horizon import run_chain
 from hildaft.eval.steering_figure import SteeredState, draw_states
+from hildaft.jobs import draw_commands
 from hildaft.robots.bolt_sim.chain import BoltChain
 from hildaft.teleop.oracle import oracle_action
 from hildaft.teleop.simulated_operator import OperatorConfig, SimulatedOperator
-from hildaft.types import NULL_COMMAND, Action, Encoded, Observation, RefinementCommand
+from hildaft.types import (
+    NULL_COMMAND,
+    Action,
+    Encoded,
+    HilDaftError,
+    Observation,
+    RefinementCommand,
+)
 
 
 class Scripted:
@@ -93,3 +102,8 @@ def test_the_picture_of_the_commands_has_a_row_per_state() -> None:
         # The window lies within the picture.
         assert -0.5 <= low < high <= size - 0.5
         assert -0.5 <= top < bottom <= size - 0.5
+
+
+def test_a_picture_that_is_no_png_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(HilDaftError, match=r"x\.bmp: a name that ends in \.png"):
+        draw_commands(tmp_path / "no run", tmp_path / "x.bmp", 0)

@@ -84,10 +84,25 @@ def test_seeds_of_one_preset_are_pooled_and_presets_set_side_by_side(make_run, t
     runs = [make_run("a"), make_run("b", seed=1), make_run("c", seed=2, preset="paper")]
     path = write_report(runs, tmp_path / "all" / "page.html")
     text = " ".join(page_of(path).text)
-    assert "2 presets, 3 runs" in text
+    assert "2 methods, 3 runs" in text
     assert "Comparison" in text
     assert re.search(r"\d+ of 100 before · \d+ of 100 after", text)
     assert re.search(r"\d+ of 50 before", text)
+
+
+def test_runs_of_one_preset_that_were_changed_are_not_pooled(make_run, tmp_path):
+    runs = [make_run(name, seed=seed) for seed, name in enumerate("abc")]
+    for seed, run in enumerate(runs):
+        weight = 0.5 if seed == 2 else 1.0
+        text = (
+            f"seed: {seed}\nmethod:\n  joint_weight: {weight}\nevaluation: {{episodes: {seed}}}\n"
+        )
+        (run / "config.yaml").write_text(text)
+    groups = group_runs([read_run(run) for run in runs])
+    assert [(group.name, len(group.runs)) for group in groups] == [
+        ("hildaft", 2),
+        ("hildaft, method.joint_weight 0.5", 1),
+    ]
 
 
 def test_a_run_that_has_only_begun_still_has_a_page(tmp_path):

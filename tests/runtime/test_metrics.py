@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from hildaft.runtime.metrics import MetricsWriter, read_metrics
+from hildaft.runtime.metrics import RESUMED, MetricsWriter, read_metrics
 from hildaft.types import HilDaftError
 
 
@@ -122,3 +122,12 @@ def test_a_kill_loses_no_row_that_was_written(tmp_path):
     steps = [row["step"] for row in read_metrics(tmp_path)]
     assert steps[:announced] == list(range(announced))
     assert steps[-1] == 10**9
+
+
+def test_the_first_row_after_a_resume_says_so(tmp_path):
+    for first in (1, 3):
+        writer = MetricsWriter(tmp_path)
+        writer.write(first, 0, {"loss": 1.0})
+        writer.write(first + 1, 0, {"loss": 1.0})
+        writer.close()
+    assert [RESUMED in row for row in read_metrics(tmp_path)] == [False, False, True, False]

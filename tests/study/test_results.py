@@ -1,15 +1,18 @@
 """From run folders to the pages: every number on a page can be found again in the JSON."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hildaft.eval.run_data import read_run
+from hildaft.study.collect import interventions_share
 from hildaft.study.grid import Measurement, Member
 from hildaft.study.overview import write_overview
-from hildaft.study.pages import not_run
-from hildaft.study.results import WRITERS, StudyResult, compose, write_results
+from hildaft.study.pages import length_table, not_run, reported
+from hildaft.study.results import EARLIER, WRITERS, StudyResult, compose, write_results
 from hildaft.study.studies import STUDIES
 from hildaft.types import HilDaftError
 from run_folders import TASKS, write_run
@@ -41,6 +44,7 @@ CHAIN = {
 CONFIG = (
     "seed: {seed}\nrobot: A\nbackbone: octo-tiny\nenvironment: null\n"
     "training: {{demonstrations: 20, online_transitions: 15000}}\n"
+    "operator: {{noise: 0.1, max_share: 0.4}}\n"
 )
 
 
@@ -160,9 +164,75 @@ def test_earlier_results_are_kept_where_asked(root: Path, tmp_path: Path) -> Non
     assert [entry["method"] for entry in kept["not_run"]] == ["paper"]
     alone = json.loads(write_results(replace(part, keep=False), out, {})[0].read_text())
     assert len(alone["runs"]) == 1
+    # What stood there is not lost, and not moved again by the next writing.
+    write_results(replace(part, keep=False), out, {})
+    assert [path.name for path in (out / EARLIER).iterdir()] == ["fig5-1"]
+    aside = out / EARLIER / "fig5-1"
+    assert json.loads((aside / "fig5.json").read_text())["runs"] == kept["runs"]
+    assert {path.suffix for path in aside.iterdir()} == {".json", ".md", ".png"}
     (out / "fig5.json").write_text('{"runs": 3}')
-    with pytest.raises(HilDaftError, match=r"fig5\.json: cannot be kept"):
+    with pytest.raises(HilDaftError, match=r"fig5\.json: cannot be read"):
         write_results(part, out, {})
+
+
+def test_runs_kept_from_before_need_not_be_of_this_study(root: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", make_result(root, "fig5")
+    write_results(whole, out, {})
+    part = replace(whole, members=whole.members[2:], keep=True)
+    kept = json.loads(write_results(part, out, {})[0].read_text())["runs"]
+    order = [("bc", 0), ("bc", 1), ("hildaft", 0), ("hildaft", 1)]
+    assert [(run["method"], run["seed"]) for run in kept] == order
+
+
+def test_runs_of_different_benches_are_not_paired(root: Path, tmp_path: Path) -> None:
+    for method in ("hildaft", "bc"):
+        shutil.copytree(root / "g" / f"{method}-s0", tmp_path / "g" / f"{method}-s0")
+    result = make_result(tmp_path, "fig5")
+    paired = write_results(result, tmp_path / "out", {})[1].read_text()
+    assert "| **bc** | 1 | 60 |" in paired
+    config = tmp_path / "g" / "bc-s0" / "config.yaml"
+    config.write_text(config.read_text().replace("max_share: 0.4", "max_share: 0.1"))
+    assert "| **bc** | 1 | 60 |" in write_results(result, tmp_path / "out", {})[1].read_text()
+    config.write_text(config.read_text().replace("noise: 0.1", "noise: 0.3"))
+    apart = write_results(result, tmp_path / "out", {})[1].read_text()
+    assert "Not of one bench" in apart
+    assert "| **bc** | 1 | 60 |" not in apart
+
+
+def test_the_papers_figures_stand_where_somebody_talks(root: Path, tmp_path: Path) -> None:
+    assert reported("hildaft", ["hildaft"]) == reported("hildaft, spoken to", ["hildaft"])
+    rows = ["hildaft", "hildaft, spoken to", "hg-dagger"]
+    assert reported("hildaft", rows) is None
+    assert reported("hildaft, spoken to", rows) is not None
+    assert reported("hg-dagger", rows) is not None
+
+
+def test_an_average_length_needs_every_task() -> None:
+    outcomes = [{"seed": 1, "success": True, "length": n, "stalled": False} for n in (20, 20, 40)]
+    failed = [{**o, "success": False} for o in outcomes]
+    run = {
+        "method": "bc",
+        "measured": {},
+        "eval": [
+            {"task": "pick", "outcomes": outcomes[:2], "lengths": [20, 20]},
+            {"task": "upright", "outcomes": outcomes[2:], "lengths": [40]},
+        ],
+    }
+    # The tasks count alike, however many of their episodes succeeded.
+    assert "| bc | 20.0 | 40.0 | 30.0 |" in "\n".join(length_table({"runs": [run]}))
+    run["eval"] = [run["eval"][0], {"task": "upright", "outcomes": failed, "lengths": [50] * 3}]
+    assert "| bc | 20.0 | - | - |" in "\n".join(length_table({"runs": [run]}))
+
+
+def test_an_episode_reported_twice_counts_once(root: Path, tmp_path: Path) -> None:
+    run = read_run(root / "g" / "hildaft-s0")
+    rows = [
+        {"step": 10.0, "rollout/length/pick": 10.0, "rollout/intervention_share": 0.5},
+        {"step": 40.0, "rollout/length/pick": 30.0, "rollout/intervention_share": 0.1},
+    ]
+    assert interventions_share(replace(run, metrics=[*rows, *rows])) == pytest.approx(0.2)
+    assert interventions_share(replace(run, metrics=[rows[1], rows[0]])) == pytest.approx(0.2)
+    assert interventions_share(replace(run, metrics=[{"step": 3.0}])) is None
 
 
 def test_chains_are_counted_by_how_far_they_got(root: Path, tmp_path: Path) -> None:

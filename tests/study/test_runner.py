@@ -14,7 +14,7 @@ import pytest
 
 from hildaft.study.grid import Amounts, Measurement, Member, require_keys, train_words
 from hildaft.study.runner import Runner, is_done, next_step, run_folder
-from hildaft.study.studies import FLEETS, METHODS, STUDIES, plan_study
+from hildaft.study.studies import FLEETS, METHODS, STUDIES, choose, plan_study
 from hildaft.types import HilDaftError
 
 PROGRAM = """
@@ -191,7 +191,6 @@ class TestGrids:
             "seeds": (0, 1),
             "quick": False,
             "transitions": None,
-            "only": (),
             "runs": (),
         }
         return plan_study(name, **{**given, **changes})  # type: ignore[arg-type]
@@ -226,6 +225,12 @@ class TestGrids:
         assert ("A", "B") in robots
         assert max(map(len, robots)) == 4
 
+    def test_methods_and_seeds_are_chosen_from_the_whole_study(self) -> None:
+        whole = self.plan("table1")
+        assert choose(whole, (), ()) == whole
+        few = choose(whole, ("bc", "dsrl"), (1,))
+        assert [member.key for member in few] == ["dsrl-s1", "bc-s1"]
+
     def test_cloning_gets_all_updates_offline(self) -> None:
         words = train_words("bc", Amounts(warmup_updates=30, transitions=12))
         assert "--training.warmup-updates=42" in words
@@ -233,7 +238,9 @@ class TestGrids:
 
     def test_mistakes_are_named(self) -> None:
         with pytest.raises(HilDaftError, match="--only nobody"):
-            self.plan("table1", only=("nobody",))
+            choose(self.plan("table1"), ("nobody",), ())
+        with pytest.raises(HilDaftError, match="each run once"):
+            self.plan("long-horizon", runs=(Path("x"), Path("y/../x")))
         with pytest.raises(HilDaftError, match="trains its own runs"):
             self.plan("table1", runs=(Path("x"),))
         with pytest.raises(HilDaftError, match="each seed once"):

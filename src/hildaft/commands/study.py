@@ -8,12 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from hildaft.commands.parse import parse_words, split_preset
 from hildaft.types import HilDaftError
+
+if TYPE_CHECKING:
+    from hildaft.study.grid import Member
+    from hildaft.study.results import StudyResult
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,11 @@ class StudyArguments:
     jobs: int = os.cpu_count() or 1
     """Runs at a time."""
     seeds: tuple[int, ...] = field(default=())
-    """Seeds of the runs; 0 1 2, or 0 with --quick, where not given."""
+    """Seeds to run; 0 1 2, or 0 with --quick, where not given. The results hold those as well, where they are."""
     transitions: int | None = None
     """Online transitions of each run where the study's own number (15,000; quick 1,500) is not wanted."""
     only: tuple[str, ...] = field(default=())
-    """Methods to run; all where not given."""
+    """Methods to run; all where not given. The results hold the others as well, where they are."""
     run: tuple[Path, ...] = field(default=())
     """Finished runs to measure in place of training some (long-horizon, talk-control)."""
     root: Path = Path("runs") / "study"
@@ -57,39 +61,22 @@ def study(words: Sequence[str]) -> int:
         msg = f"--jobs {given.jobs} --budget-minutes {given.budget_minutes}: 1 or more, 0 or more is allowed"
         raise HilDaftError(msg)
 
-    from hildaft.study.results import StudyResult, write_results
-    from hildaft.study.runner import Runner
-    from hildaft.study.studies import plan_study
+    from hildaft.study.results import write_results
+    from hildaft.study.runner import ELSEWHERE, Runner
 
-    members = plan_study(
-        given.name,
-        seeds=given.seeds or ((0,) if given.quick else (0, 1, 2)),
-        quick=given.quick,
-        transitions=given.transitions,
-        only=given.only,
-        runs=given.run,
-    )
-    # Runs of other lengths are other runs.
-    suffix = ("-quick" if given.quick else "") + (
-        f"-{given.transitions}" if given.transitions is not None else ""
-    )
-    root = given.root.with_name(given.root.name + suffix)
-    command = ("hildaft", "study", *words)
-    result = StudyResult(
-        name=given.name + suffix,
-        study=given.name,
-        command=command,
-        members=members,
-        root=root,
-        keep=given.keep,
-    )
+    result = _whole_study(given, words)
 
     def write(failures: dict[str, str]) -> None:
         for path in write_results(result, given.out, failures):
             print(path, flush=True)
 
     runner = Runner(
-        given.name, members, root, jobs=given.jobs, say=_say, on_done=lambda: write(runner.failures)
+        given.name,
+        _to_run(given, result),
+        result.root,
+        jobs=given.jobs,
+        say=_say,
+        on_done=lambda: write(runner.failures),
     )
     deadline = time.monotonic() + (
         60 * given.budget_minutes if given.budget_minutes is not None else float("inf")
@@ -99,8 +86,54 @@ def study(words: Sequence[str]) -> int:
     write(runner.failures)
     if finished or given.summarise:
         return 0
+    if any(reason != ELSEWHERE for reason in runner.failures.values()):
+        return 1
     print("not finished; the same command goes on", file=sys.stderr)
     return 130 if stop.is_set() else 0
+
+
+def _whole_study(given: StudyArguments, words: Sequence[str]) -> "StudyResult":
+    """What the results are of: the usual seeds and the given ones, of every method."""
+    from hildaft.study.results import StudyResult
+    from hildaft.study.studies import plan_study
+
+    usual = (0,) if given.quick else (0, 1, 2)
+    members = plan_study(
+        given.name,
+        seeds=sorted({*usual, *given.seeds}),
+        quick=given.quick,
+        transitions=given.transitions,
+        runs=given.run,
+    )
+    # Runs of other lengths are other runs.
+    suffix = ("-quick" if given.quick else "") + (
+        f"-{given.transitions}" if given.transitions is not None else ""
+    )
+    return StudyResult(
+        name=given.name + suffix,
+        study=given.name,
+        command=("hildaft", "study", *words),
+        members=members,
+        root=given.root.with_name(given.root.name + suffix),
+        keep=given.keep,
+    )
+
+
+def _to_run(given: StudyArguments, result: "StudyResult") -> list["Member"]:
+    """Those asked for, without what is kept from results written before."""
+    from hildaft.study.collect import key_of
+    from hildaft.study.results import read_runs
+    from hildaft.study.runner import run_folder
+    from hildaft.study.studies import choose
+
+    earlier = read_runs(given.out / f"{result.name}.json") if given.keep else []
+    kept = set(map(key_of, earlier))
+    return [
+        member
+        for member in choose(result.members, given.only, given.seeds)
+        if (member.method, member.seed) not in kept
+        or run_folder(result.root, result.study, member).exists()
+    ]
 
 
 def fleet(words: Sequence[str]) -> int:

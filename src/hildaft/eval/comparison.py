@@ -15,6 +15,16 @@ RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunTest:
+    """A mean difference with each pair of runs as one observation: of the methods, not of their trained policies."""
+
+    difference: Interval
+    """95 % t interval."""
+    p: float
+    """Paired t-test."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Paired:
     """How method `a` differs from `b` on the same evaluation episodes of the same run seeds."""
 
@@ -25,19 +35,38 @@ class Paired:
     only_b: int
     success: Interval
     """Difference of the success rates, a - b, in [-1, 1]."""
+    success_runs: RunTest | None
+    """The same over runs; None where there is a single one."""
     p_success: float
     """McNemar's exact test: that `a` and `b` are as likely to solve what only one of them solved."""
     length: Interval
     """Difference of the mean lengths (steps, failures at the limit), a - b."""
+    length_runs: RunTest | None
     p_length: float
     """Wilcoxon's signed-rank test on the lengths; 1 where all are equal."""
+
+
+def over_runs(means: Sequence[float]) -> RunTest | None:
+    """Paired t-test of differences, one per pair of runs; None for fewer than two, or where all are the same."""
+    if len(means) < 2 or len(set(means)) == 1:
+        return None
+    # SciPy's types do not name the result's fields.
+    result: Any = stats.ttest_1samp(means, 0.0)
+    ends = result.confidence_interval(0.95)
+    return RunTest(
+        difference=Interval(
+            estimate=float(np.mean(means)), low=float(ends.low), high=float(ends.high)
+        ),
+        p=float(result.pvalue),
+    )
 
 
 def over_seeds(values: Sequence[Sequence[float]], seed: int = 0) -> Interval:
     """95 % bootstrap of a mean over runs, then over each run's episodes; rows are runs.
 
     Both are drawn anew: what differs from run to run counts, not only from episode to episode. A single run leaves
-    the episodes alone.
+    the episodes alone; of few runs the interval is too narrow (three that differ by 5 points: it holds the mean in
+    about 84 of 100 cases), which is why `over_runs` stands beside it.
 
     Raises:
         HilDaftError: no runs, or a run without values.
@@ -93,8 +122,10 @@ def compare_paired(
         only_a=only_a,
         only_b=only_b,
         success=over_seeds([row.tolist() for row in gains]),
+        success_runs=over_runs([float(row.mean()) for row in gains]),
         p_success=float(stats.binomtest(only_a, differing).pvalue) if differing else 1.0,
         length=over_seeds([row.tolist() for row in steps]),
+        length_runs=over_runs([float(row.mean()) for row in steps]),
         p_length=_signed_rank(every_step) if every_step.any() else 1.0,
     )
 

@@ -179,7 +179,14 @@ def _require_allowed(tasks: Sequence[str], episodes: int, talk: str) -> None:
 
 
 def evaluation_seed(seed: int, task: str, number: int) -> int:
-    """Seed of one evaluation episode, in [0, 2**31): the same for every policy and machine."""
+    """Seed of one evaluation episode, in [0, 2**31): the same for every policy and machine.
+
+    Raises:
+        HilDaftError: a negative seed.
+    """
+    if seed < 0:
+        msg = f"seed {seed}: 0 or more is allowed"
+        raise HilDaftError(msg)
     entropy = np.random.SeedSequence([seed, zlib.crc32(task.encode()), number])
     return int(entropy.generate_state(1)[0]) >> 1
 

@@ -88,14 +88,14 @@ def plot_length(group: RunGroup) -> Plot | None:
     def draw(axes: Axes) -> None:
         for task, colour in _coloured(group.tasks):
             _draw_curve(axes, group.runs, task, colour, "transitions", _length)
-        axes.set_ylim(0, 52)
+        axes.set_ylim(0, 1.04 * group.step_limit)
         axes.set_xlabel("online transitions")
 
     if not any(len(run.silent) > 1 for run in group.runs):
         return None
     return Plot(
         title="Episode length (steps)",
-        caption="Failures count as the limit of 50. Shaded: 95 % bootstrap interval of the mean.",
+        caption=f"Failures count as the limit of {group.step_limit}. Shaded: 95 % bootstrap interval of the mean.",
         svg=_render(draw, legend=True),
     )
 
@@ -180,7 +180,7 @@ def plot_comparison(groups: Sequence[RunGroup], *, against: str) -> Plot:
                     color=colour,
                     marker="o",
                     markersize=4,
-                    label=group.preset if number == 0 else None,
+                    label=group.name if number == 0 else None,
                 )
         axes.set_ylim(-0.03, 1.05)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))

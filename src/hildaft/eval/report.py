@@ -23,7 +23,7 @@ from hildaft.types import HilDaftError
 def write_report(run_folders: Sequence[Path], output: Path | None = None) -> Path:
     """Writes `report/index.html` in the first run folder, or at `output`, and returns its path.
 
-    Runs of one preset are pooled as seeds of one method; several presets are set side by side.
+    Runs of one preset and config are pooled as seeds of one method; several methods are set side by side.
 
     Raises:
         HilDaftError: if a folder is missing or not a run folder, a file in it is damaged, or the
@@ -53,7 +53,7 @@ def compose_report(runs: Sequence[RunData]) -> str:
         sections.append(_comparison(groups))
     for group in groups:
         if len(groups) > 1:
-            sections.append(f"<h2>Preset {escape(group.preset)}</h2>{_lede(group)}")
+            sections.append(f"<h2>Method {escape(group.name)}</h2>{_lede(group)}")
         sections += [
             cards_html(group),
             _learning(group),
@@ -75,7 +75,7 @@ def _masthead(groups: Sequence[RunGroup]) -> str:
     group = groups[0]
     before, after = average(group, after=False), average(group, after=True)
     if len(groups) > 1:
-        title = f"{len(groups)} presets, {sum(len(g.runs) for g in groups)} runs"
+        title = f"{len(groups)} methods, {sum(len(g.runs) for g in groups)} runs"
     elif before is not None and after is not None:
         title = f"Success {percent(before)} after warm-up, {percent(after)} after fine-tuning"
     elif before is not None:
@@ -90,7 +90,7 @@ def _lede(group: RunGroup) -> str:
     last = [run.silent[-1] for run in group.runs if run.silent]
     seeds = ", ".join(run.seed for run in group.runs)
     facts = [
-        f"preset <b>{escape(group.preset)}</b>",
+        f"preset <b>{escape(group.name)}</b>",
         f"{'seed' if len(group.runs) == 1 else 'seeds'} <b>{escape(seeds)}</b>",
     ]
     if last:
@@ -188,7 +188,7 @@ def _strip(strip: Strip) -> str:
 def _comparison(groups: Sequence[RunGroup]) -> str:
     plots = [plot_comparison(groups, against=a) for a in ("transitions", "robot_minutes")]
     rows = "".join(
-        f"<tr><td>{escape(group.preset)}</td><td>{len(group.runs)}</td>"
+        f"<tr><td>{escape(group.name)}</td><td>{len(group.runs)}</td>"
         + "".join(
             f"<td>{'-' if value is None else percent(value)}</td>"
             for value in (average(group, after=False), average(group, after=True))
@@ -198,7 +198,7 @@ def _comparison(groups: Sequence[RunGroup]) -> str:
     )
     return (
         "<h2>Comparison</h2><p>Success averaged over tasks.</p>"
-        '<div class="scroll"><table><tr><th>preset</th><th>runs</th><th>success before</th>'
+        '<div class="scroll"><table><tr><th>method</th><th>runs</th><th>success before</th>'
         f'<th>success after</th></tr>{rows}</table></div><div class="grid" '
         f'style="margin-top:16px">{"".join(map(_figure, plots))}</div>'
     )

@@ -90,7 +90,7 @@ def table_html(group: RunGroup) -> str:
     head = "".join(f"<th>{name}</th>" for name in (*heads, "stalled before", "stalled after"))
     return (
         "<h2>Success and length</h2><p>Brackets: 95 % intervals, Wilson for success and bootstrap "
-        "for the mean length. A failure counts as 50 steps.</p>"
+        f"for the mean length. A failure counts as {group.step_limit} steps.</p>"
         f'<div class="scroll"><table><tr><th>task</th>{head}</tr>{"".join(rows)}'
         f'<tr class="total"><td>average</td>{"".join(means)}<td></td><td></td></tr></table></div>'
         f'<p class="note">{PAPER_NOTE}</p>'

@@ -11,6 +11,7 @@ import yaml
 
 from hildaft.data.episodes import EpisodeStore
 from hildaft.eval.evaluate import EvaluationRecord, TaskEvaluation, read_evaluations
+from hildaft.eval.statistics import STEP_LIMIT
 from hildaft.runtime.metrics import read_metrics
 from hildaft.types import HilDaftError
 
@@ -73,9 +74,10 @@ class RunData:
 
 @dataclass(frozen=True, kw_only=True)
 class RunGroup:
-    """Runs of one preset, which are pooled: the same method under several seeds."""
+    """Runs of one method under several seeds, which are pooled."""
 
-    preset: str
+    name: str
+    """The preset; where runs of one preset differ, also what this group has of its own."""
     runs: Sequence[RunData]
 
     @property
@@ -83,6 +85,15 @@ class RunGroup:
         """Tasks in the order of the evaluations."""
         records = [record for run in self.runs for record in run.silent]
         return list(dict.fromkeys(task.task for record in records for task in record.result.tasks))
+
+    @property
+    def step_limit(self) -> int:
+        """What a failure counts as."""
+        records = [record for run in self.runs for record in run.silent]
+        return max(
+            (task.step_limit for record in records for task in record.result.tasks),
+            default=STEP_LIMIT,
+        )
 
     def pooled(self, task: str, *, after: bool) -> TaskEvaluation | None:
         """Outcomes of one task over all runs, before or after; None if there are none."""
@@ -95,7 +106,11 @@ class RunGroup:
             if evaluation.task == task and evaluation.outcomes
         ]
         outcomes = tuple(outcome for evaluation in found for outcome in evaluation.outcomes)
-        return TaskEvaluation(task=task, talk="none", outcomes=outcomes) if outcomes else None
+        if not outcomes:
+            return None
+        return TaskEvaluation(
+            task=task, talk="none", outcomes=outcomes, step_limit=found[0].step_limit
+        )
 
 
 def write_provenance(
@@ -161,9 +176,33 @@ def read_run(folder: Path) -> RunData:
 
 
 def group_runs(runs: Sequence[RunData]) -> list[RunGroup]:
-    """Groups of one preset each, in order of first appearance."""
-    presets = list(dict.fromkeys(run.preset for run in runs))
-    return [RunGroup(preset=p, runs=[run for run in runs if run.preset == p]) for p in presets]
+    """Groups of one preset and one config each, but for the seed, in order of first appearance."""
+    groups: dict[tuple[str, str], list[RunData]] = {}
+    settings = {run.folder: _settings(run) for run in runs}
+    for run in runs:
+        groups.setdefault((run.preset, str(settings[run.folder])), []).append(run)
+    first: dict[str, Mapping[str, object]] = {}
+    named: list[RunGroup] = []
+    for (preset, _), members in groups.items():
+        own = settings[members[0].folder]
+        reference = first.setdefault(preset, own)
+        changed = [f"{key} {own[key]}" for key in own if own[key] != reference.get(key)]
+        named.append(RunGroup(name=", ".join([preset, *changed]), runs=members))
+    return named
+
+
+def _settings(run: RunData) -> dict[str, object]:
+    """A run's config in one level, without what may differ between seeds of one method."""
+    flat: dict[str, object] = {}
+    pending: list[tuple[str, object]] = [("", yaml.safe_load(run.config_text))]
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            inner = cast(dict[str, object], value)
+            pending += [(f"{name}.{key}".lstrip("."), inner[key]) for key in reversed(inner)]
+        elif name != "seed" and not name.startswith("evaluation."):
+            flat[name] = value
+    return flat
 
 
 def _read_provenance(path: Path) -> dict[str, str]:

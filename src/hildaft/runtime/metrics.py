@@ -14,6 +14,8 @@ from tensorboardX import SummaryWriter
 from hildaft.types import HilDaftError
 
 FILE_NAME: Final = "metrics.jsonl"
+RESUMED: Final = "resumed"
+"""Key of the first row of a process that goes on with a run: before it nothing ran for a while."""
 
 
 @final
@@ -33,6 +35,7 @@ class MetricsWriter:
             folder.mkdir(parents=True, exist_ok=True)
             _mend(self._path)
             self._file = self._path.open("a", encoding="utf-8")
+            self._resumed = self._path.stat().st_size > 0
         except OSError as error:
             raise _unusable(self._path, error) from error
         # The suffix keeps two writers of one second from sharing a file.
@@ -45,10 +48,12 @@ class MetricsWriter:
         now = time.time()
         # JSON has no NaN; null says as plainly that there was no value.
         values = {name: float(v) if math.isfinite(v) else None for name, v in metrics.items()}
-        line = json.dumps({"step": step, "time": now, "updates": updates, **values})
+        row = {"step": step, "time": now, "updates": updates, **values}
         with self._lock:
+            mark = {RESUMED: True} if self._resumed else {}
+            self._resumed = False
             try:
-                self._file.write(line + "\n")
+                self._file.write(json.dumps(row | mark) + "\n")
                 self._file.flush()
             except OSError as error:
                 raise _unusable(self._path, error) from error

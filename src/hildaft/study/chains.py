@@ -12,7 +12,7 @@ from hildaft.eval.figures import INK, MUTED, PALETTE
 from hildaft.eval.statistics import Interval, wilson_interval
 from hildaft.study import paper_numbers as paper
 from hildaft.study.collect import Entry
-from hildaft.study.pages import by_method, percent
+from hildaft.study.outcomes import by_method, percent
 
 BOLTS: Final = (1, 2, 3, 4)
 TALK: Final = {"none": "silent", "right": "operator talks"}

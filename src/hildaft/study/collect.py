@@ -1,5 +1,6 @@
 """From run folders to the entries of a results file (DESIGN's shape: runs, each with `eval`, `curve`, `metrics`)."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ def describe_run(run: RunData, method: str, robots: Sequence[str] = ()) -> Entry
         "backbone": config["backbone"],
         "robots": list(robots) or [own],
         "seed": config["seed"],
+        "settings": _settings(config),
         "command": run.command,
         "commit": run.commit,
         "date": run.date,
@@ -52,20 +54,31 @@ def describe_run(run: RunData, method: str, robots: Sequence[str] = ()) -> Entry
     }
 
 
+def _settings(config: Entry) -> str:
+    """A short digest of what all runs of a study share: robot, tasks, limit, and the operator."""
+    # How much the operator may correct is what an ablation changes; nobody talks in what is compared.
+    operator = {
+        name: value
+        for name, value in config["operator"].items()
+        if name != "max_share" and not name.startswith("talk")
+    }
+    shared = [config.get(name) for name in ("robot", "environment", "tasks", "step_limit")]
+    text = json.dumps([operator, shared], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 def interventions_share(run: RunData) -> float | None:
     """Share of the online steps in which the human acted; None where there were none."""
-    shares = run.series("rollout/intervention_share")[1]
-    lengths = [
-        length
-        for _, length in sorted(
-            (row["step"], value)
-            for row in run.metrics
-            for name, value in row.items()
-            if name.startswith("rollout/length/")
-        )
-    ]
-    if not shares or len(shares) != len(lengths):
+    # A resumed run reports the episodes since its last checkpoint once more: the transitions tell them apart.
+    episodes = {
+        row["step"]: (row["rollout/intervention_share"], length)
+        for row in run.metrics
+        for name, length in row.items()
+        if name.startswith("rollout/length/") and "rollout/intervention_share" in row
+    }
+    if not episodes:
         return None
+    shares, lengths = zip(*episodes.values(), strict=True)
     return round(float(np.average(shares, weights=lengths)), 4)
 
 
@@ -104,9 +117,9 @@ def collect(
 ) -> tuple[list[Entry], list[Entry]]:
     """Entries of the runs that are finished, and of those that are not, with why and how far they are.
 
-    A run that is not finished here is taken from `earlier` results where they have it.
+    A run that is not finished here is taken from `earlier` results where they have it; what else these hold comes last.
     """
-    known = {(entry["method"], entry["seed"]): entry for entry in earlier}
+    known = {key_of(entry): entry for entry in earlier}
     runs: list[Entry] = []
     missing: list[Entry] = []
     for member, folder in zip(members, folder_of, strict=True):
@@ -120,12 +133,18 @@ def collect(
                 m.name for m in member.measurements if not m.file(folder).exists()
             ]
             runs.append(entry)
-        elif kept := known.get((member.method, member.seed)):
+        elif (kept := known.get((member.method, member.seed))) and member.given is None:
             runs.append(kept)
         else:
             reason = failures.get(str(folder)) or _how_far(folder)
             missing.append({"method": member.method, "seed": member.seed, "reason": reason})
-    return runs, missing
+    there = {key_of(run) for run in runs}
+    return runs + [entry for key, entry in known.items() if key not in there], missing
+
+
+def key_of(run: Entry) -> tuple[str, int]:
+    """What tells the runs of a study apart."""
+    return run["method"], run["seed"]
 
 
 def _measured(folder: Path, member: Member) -> Entry:

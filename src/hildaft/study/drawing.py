@@ -15,16 +15,15 @@ from matplotlib.ticker import PercentFormatter
 from hildaft.eval.comparison import over_seeds
 from hildaft.eval.figures import INK, MUTED, PALETTE, STYLE
 from hildaft.eval.statistics import wilson_interval
-from hildaft.study import paper_numbers as paper
 from hildaft.study.collect import Entry
-from hildaft.study.pages import (
+from hildaft.study.outcomes import (
     average_length,
     average_success,
     by_method,
     pooled,
     task_names,
-    with_spoken,
 )
+from hildaft.study.pages import reported, with_spoken
 
 _DPI: Final = 130
 
@@ -61,8 +60,8 @@ def draw_bars(document: Entry) -> Figure:
         _mark(left, mean.estimate, mean.low, mean.high, row + 0.27, INK, 7.0, "average")
         steps = average_length(runs)
         _mark(right, steps.estimate, steps.low, steps.high, row + 0.1, INK, 7.0, None)
-        if method in paper.TABLE1:
-            rate = fmean(paper.TABLE1[method][0]) / 100
+        if theirs := reported(method, groups):
+            rate = fmean(theirs[0]) / 100
             left.plot(rate, row + 0.27, "D", color="none", markeredgecolor=MUTED, markersize=7)
     left.plot(
         [], [], "D", color="none", markeredgecolor=MUTED, markersize=7, label="paper, average"

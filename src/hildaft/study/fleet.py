@@ -21,7 +21,7 @@ from hildaft.config import RunConfig
 from hildaft.eval.evaluate import EvaluationRecord, parse_result, write_evaluation
 from hildaft.eval.local_bench import EVALUATION_SEED_OFFSET
 from hildaft.jobs import evaluate_run
-from hildaft.runtime.metrics import read_metrics
+from hildaft.runtime.metrics import RESUMED, read_metrics
 from hildaft.study.bound import start_bound
 from hildaft.study.grid import MEASURED
 from hildaft.types import CONTROL_HZ, HilDaftError
@@ -140,6 +140,9 @@ class _Fleet:
         for checkpoint in list_checkpoints(self._folder / "checkpoints")[-1:]:
             step = int(checkpoint.name.split("-")[1])
             transitions = step - self._config.training.warmup_updates
+            if transitions >= self._config.training.online_transitions:
+                # The last one is taken when the learner has made its last update.
+                return
             if transitions >= 0 and (transitions // every > self._snapshot or transitions == 0):
                 self._snapshot = transitions // every
                 _copy(checkpoint, self._folder, transitions)
@@ -220,16 +223,17 @@ def _evaluate(
 
 @final
 class OnlineClock:
-    """Minutes by the clock since the first online episode's end."""
+    """Minutes by the clock since the first online episode's end; while nothing runs, the clock stands."""
 
     def __init__(self, folder: Path) -> None:
-        rows = read_metrics(folder)
-        self._rollouts = [
-            (row["step"], row["time"])
-            for row in rows
-            if any(name.startswith("rollout/length/") for name in row)
-        ]
-        self._end_s = rows[-1]["time"] if rows else 0.0
+        self._rollouts: list[tuple[float, float]] = []
+        self._end_s = stood_s = before = 0.0
+        for row in read_metrics(folder):
+            if RESUMED in row:
+                stood_s += row["time"] - before
+            before, self._end_s = row["time"], row["time"] - stood_s
+            if any(name.startswith("rollout/length/") for name in row):
+                self._rollouts.append((row["step"], self._end_s))
 
     def at(self, transitions: int) -> float:
         """Until so many transitions were there; 0 before the first."""

@@ -13,7 +13,7 @@ from hildaft.eval.statistics import wilson_interval
 from hildaft.study import paper_numbers as paper
 from hildaft.study.collect import Entry
 from hildaft.study.grid import MEASURED
-from hildaft.study.pages import by_method, percent
+from hildaft.study.outcomes import by_method, percent
 from hildaft.types import CONTROL_HZ
 
 LEVELS: Final = (0.8, 0.95)

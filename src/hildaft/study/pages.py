@@ -1,28 +1,29 @@
 """The Markdown of each study: tables of the paper's shape, its numbers beside ours."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
 from typing import Final
 
-from hildaft.eval.comparison import Paired, compare_paired, over_seeds
-from hildaft.eval.statistics import Interval, wilson_interval
+from hildaft.eval.statistics import wilson_interval
 from hildaft.study import paper_numbers as paper
 from hildaft.study.collect import Entry
+from hildaft.study.outcomes import (
+    average_length,
+    average_success,
+    by_method,
+    percent,
+    pooled,
+    solved_length,
+    task_names,
+)
+from hildaft.study.paired import paired_table
 from hildaft.types import CONTROL_HZ
 
-REFERENCE: Final = "hildaft"
+SPOKEN_TO: Final = ", spoken to"
 _LENGTHS: Final = (
     "Length: mean steps of the successful episodes, which is what the paper's figures must be (DSRL at 24 % success "
     "and 27.3 steps cannot count failures), then with failures counted as the limit of 50."
 )
-
-
-def by_method(document: Entry) -> dict[str, list[Entry]]:
-    """Runs by method, in the order they come."""
-    groups: dict[str, list[Entry]] = {}
-    for run in document["runs"]:
-        groups.setdefault(run["method"], []).append(run)
-    return groups
 
 
 def with_spoken(document: Entry) -> dict[str, list[Entry]]:
@@ -37,7 +38,7 @@ def with_spoken(document: Entry) -> dict[str, list[Entry]]:
             if name.startswith("spoken-")
         ]
         if spoken:
-            rows[f"{method}, spoken to"] = spoken
+            rows[f"{method}{SPOKEN_TO}"] = spoken
     return rows
 
 
@@ -52,66 +53,14 @@ def not_run(document: Entry) -> list[str]:
     return ["| method | seeds | state |", "|---|---|---|", *lines]
 
 
-def task_names(document: Entry) -> list[str]:
-    """Tasks in the order of the evaluations."""
-    return list(dict.fromkeys(e["task"] for run in document["runs"] for e in run["eval"]))
-
-
-def pooled(runs: Sequence[Entry], task: str) -> tuple[int, int]:
-    """Successes and episodes of one task over a method's seeds."""
-    found = [e for run in runs for e in run["eval"] if e["task"] == task]
-    return sum(e["successes"] for e in found), sum(e["episodes"] for e in found)
-
-
-def successes_of(run: Entry) -> list[bool]:
-    """Outcomes of all tasks, in the order of tasks and episodes."""
-    return [outcome["success"] for e in run["eval"] for outcome in e["outcomes"]]
-
-
-def lengths_of(run: Entry) -> list[int]:
-    """Lengths of all tasks, failures at the limit, in the same order."""
-    return [length for e in run["eval"] for length in e["lengths"]]
-
-
-def average_success(runs: Sequence[Entry]) -> Interval:
-    """Mean over tasks and seeds; the interval is drawn over seeds and episodes.
-
-    Where all episodes went alike there is nothing to draw, and Wilson's interval takes its place.
-    """
-    outcomes = [[float(s) for s in successes_of(run)] for run in runs]
-    every = [value for row in outcomes for value in row]
-    if len(set(every)) == 1:
-        return wilson_interval(int(sum(every)), len(every))
-    return over_seeds(outcomes)
-
-
-def average_length(runs: Sequence[Entry]) -> Interval:
-    """Mean length with failures at the limit."""
-    return over_seeds([[float(n) for n in lengths_of(run)] for run in runs])
-
-
-def solved_length(runs: Sequence[Entry], task: str | None = None) -> float | None:
-    """Mean length of successful episodes; None where there are none."""
-    lengths = [
-        outcome["length"]
-        for run in runs
-        for e in run["eval"]
-        if task in (None, e["task"])
-        for outcome in e["outcomes"]
-        if outcome["success"]
-    ]
-    return fmean(lengths) if lengths else None
-
-
-def percent(interval: Interval) -> str:
-    """An interval in percent."""
-    return f"{100 * interval.estimate:.1f} ({100 * interval.low:.0f}-{100 * interval.high:.0f})"
-
-
-def points(interval: Interval) -> str:
-    """A difference of rates, in points, with its sign."""
-    ends = f"{100 * interval.low:+.0f} to {100 * interval.high:+.0f}"
-    return f"{100 * interval.estimate:+.1f} ({ends})"
+def reported(
+    method: str, rows: Collection[str]
+) -> tuple[Sequence[int], Sequence[int] | None] | None:
+    """The paper's success and lengths for a row: its operator talks, so they stand where somebody does, if anywhere."""
+    listening = method.removesuffix(SPOKEN_TO)
+    if listening == method and f"{method}{SPOKEN_TO}" in rows:
+        return None
+    return paper.TABLE1.get(listening)
 
 
 def success_table(document: Entry) -> list[str]:
@@ -121,18 +70,22 @@ def success_table(document: Entry) -> list[str]:
         "| method | seeds | " + " | ".join(names) + " | average | paper |",
         "|---|---|" + "---|" * (len(names) + 2),
     ]
-    for method, runs in with_spoken(document).items():
+    groups = with_spoken(document)
+    for method, runs in groups.items():
         cells = [percent(wilson_interval(*pooled(runs, task))) for task in names]
-        reported = paper.TABLE1.get(method)
+        theirs = reported(method, groups)
         lines.append(
             f"| {method} | {len(runs)} | {' | '.join(cells)} | **{percent(average_success(runs))}** |"
-            f" {'-' if reported is None else f'{fmean(reported[0]):.1f}'} |"
+            f" {'-' if theirs is None else f'{fmean(theirs[0]):.1f}'} |"
         )
     return lines
 
 
 def length_table(document: Entry) -> list[str]:
-    """Length per task and method, of successful episodes, and with failures at the limit on average."""
+    """Length per task and method, of successful episodes, and with failures at the limit on average.
+
+    The average is the mean of the tasks', as the paper's is; none where a task was never solved.
+    """
     names = task_names(document)
     lines = [
         "",
@@ -141,64 +94,18 @@ def length_table(document: Entry) -> list[str]:
         "| method | " + " | ".join(names) + " | average | paper | failures at 50 |",
         "|---|" + "---|" * (len(names) + 3),
     ]
-    for method, runs in with_spoken(document).items():
-        solved = [solved_length(runs, task) for task in (*names, None)]
-        reported = paper.TABLE1.get(method)
-        steps = reported and reported[1]
+    groups = with_spoken(document)
+    for method, runs in groups.items():
+        solved = [solved_length(runs, task) for task in names]
+        known = [n for n in solved if n is not None]
+        solved.append(fmean(known) if len(known) == len(names) else None)
+        theirs = reported(method, groups)
+        their_steps = theirs and theirs[1]
         counted = average_length(runs)
         lines.append(
             f"| {method} | {' | '.join('-' if n is None else f'{n:.1f}' for n in solved)} |"
-            f" {'-' if not steps else f'{fmean(steps):.1f}'} |"
+            f" {'-' if not their_steps else f'{fmean(their_steps):.1f}'} |"
             f" {counted.estimate:.1f} ({counted.low:.1f}-{counted.high:.1f}) |"
-        )
-    return lines
-
-
-def compare(document: Entry, method: str, other: str) -> Paired | None:
-    """Two methods on the seeds both have; None where there are none."""
-    groups = by_method(document)
-    first = {run["seed"]: run for run in groups.get(method, [])}
-    second = {run["seed"]: run for run in groups.get(other, [])}
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        return None
-    a, b = ([runs[seed] for seed in seeds] for runs in (first, second))
-    return compare_paired(
-        [successes_of(run) for run in a],
-        [successes_of(run) for run in b],
-        [lengths_of(run) for run in a],
-        [lengths_of(run) for run in b],
-    )
-
-
-def paired_table(document: Entry) -> list[str]:
-    """Ours against every other method, episode by episode, the best of them marked."""
-    groups = by_method(document)
-    others = [m for m in groups if m != REFERENCE]
-    if REFERENCE not in groups or not others:
-        return []
-    best = max(others, key=lambda m: average_success(groups[m]).estimate)
-    lines = [
-        "",
-        f"## {REFERENCE} against the others",
-        "",
-        f"Same seeds, same evaluation episodes. Best of the others: **{best}**. Differences with 95 % bootstrap "
-        "intervals over seeds and episodes; McNemar's exact test on the episodes that one of the two solved alone, "
-        "Wilcoxon's signed-rank test on the lengths.",
-        "",
-        "| against | seeds | episodes | success, points | p | length, steps | p | solved alone: ours, theirs |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for method in others:
-        paired = compare(document, REFERENCE, method)
-        if paired is None:
-            continue
-        name = f"**{method}**" if method == best else method
-        length = paired.length
-        lines.append(
-            f"| {name} | {paired.seeds} | {paired.pairs} | {points(paired.success)} | {paired.p_success:.2g} |"
-            f" {length.estimate:+.1f} ({length.low:+.1f} to {length.high:+.1f}) | {paired.p_length:.2g} |"
-            f" {paired.only_a}, {paired.only_b} |"
         )
     return lines
 
@@ -216,7 +123,7 @@ def cost_table(document: Entry) -> list[str]:
         share, obedience = run["interventions_share"], run["metrics"].get("obedience")
         before = (
             f"{100 * fmean(e['successes'] / e['episodes'] for e in run['warmup_eval']):.1f} %"
-            if run["warmup_eval"]
+            if run["warmup_eval"] and run["transitions"]
             else "-"
         )
         lines.append(

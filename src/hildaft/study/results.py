@@ -4,16 +4,18 @@ import json
 import os
 import platform
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 from matplotlib.figure import Figure
 
 from hildaft.study import chains, drawing, fleets, pages
-from hildaft.study.collect import Entry, collect
+from hildaft.study.collect import Entry, collect, key_of
 from hildaft.study.grid import Member
 from hildaft.study.runner import run_folder
 from hildaft.types import HilDaftError
@@ -28,11 +30,14 @@ class StudyResult:
     study: str
     command: tuple[str, ...]
     members: list[Member]
+    """Of the whole study, not only what is run in this call."""
     root: Path
     keep: bool = False
     """Whether runs of the results written before count where their folders are not here."""
 
 
+EARLIER: Final = "earlier"
+"""Folder below the results, of those that others took the place of."""
 WRITERS: Final[dict[str, tuple[Callable[[Entry], list[str]], Callable[[Entry], Figure]]]] = {
     "table1": (pages.table1, drawing.draw_bars),
     "fig5": (pages.fig5, drawing.draw_curves),
@@ -58,6 +63,9 @@ def compose(result: StudyResult, failures: dict[str, str], earlier: Sequence[Ent
         "name": result.name,
         "command": shlex.join(result.command),
         "commit": _one([run["commit"] for run in runs]),
+        "measured_at": _one(
+            [m["commit"] for r in runs for m in r["measured"].values() if "commit" in m]
+        ),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": _one([run["machine"] for run in runs])
         or f"{os.cpu_count()} cores {platform.machine()}",
@@ -74,8 +82,8 @@ def write_results(result: StudyResult, out: Path, failures: dict[str, str]) -> l
     Raises:
         HilDaftError: a run folder or the results to keep are damaged, or the folder cannot be written.
     """
-    earlier = _read_runs(out / f"{result.name}.json") if result.keep else []
-    document = compose(result, failures, earlier)
+    earlier = read_runs(out / f"{result.name}.json")
+    document = compose(result, failures, earlier if result.keep else [])
     write_page, draw = WRITERS[result.study]
     body = write_page(document) if document["runs"] else ["No run is finished yet.", ""]
     lines = [*_head(document), *body, *_foot(document)]
@@ -83,6 +91,8 @@ def write_results(result: StudyResult, out: Path, failures: dict[str, str]) -> l
     picture = drawing.render(draw, document) if document["runs"] else None
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if {key_of(run) for run in earlier} - {key_of(run) for run in document["runs"]}:
+            _set_aside(out, result.name)
         _write(paths[0], (json.dumps(document, indent=1) + "\n").encode())
         _write(paths[1], ("\n".join(lines) + "\n").encode())
         if picture is not None:
@@ -94,14 +104,26 @@ def write_results(result: StudyResult, out: Path, failures: dict[str, str]) -> l
     return paths
 
 
-def _read_runs(path: Path) -> list[Entry]:
+def _set_aside(out: Path, name: str) -> None:
+    """Moves the results written before out of the way: they hold runs whose folders are not here."""
+    number = next(n for n in count(1) if not (out / EARLIER / f"{name}-{n}").exists())
+    folder = out / EARLIER / f"{name}-{number}"
+    folder.mkdir(parents=True)
+    for ending in ("json", "md", "png"):
+        path = out / f"{name}.{ending}"
+        if path.exists():
+            path.rename(folder / path.name)
+    print(f"hildaft: {folder} has the {name} of before, whose runs are not here", file=sys.stderr)
+
+
+def read_runs(path: Path) -> list[Entry]:
     """Runs of the results written before; none where there are no such results."""
     if not path.exists():
         return []
     try:
         return [dict(run) for run in json.loads(path.read_text(encoding="utf-8"))["runs"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"results {path}: cannot be kept ({type(error).__name__}: {error}); mend or remove the file"
+        msg = f"results {path}: cannot be read ({type(error).__name__}: {error}); mend or remove the file"
         raise HilDaftError(msg) from error
 
 
@@ -118,14 +140,30 @@ def _one(values: Sequence[str]) -> str:
 def _head(document: Entry) -> list[str]:
     picture = [f"![{document['name']}]({document['name']}.png)", ""] if document["runs"] else []
     seeds = ", ".join(str(seed) for seed in document["seeds"]) or "none yet"
+    measured = f", measured at {document['measured_at']}" if document["measured_at"] else ""
     return [
         f"# {document['name']}",
         "",
-        f"`{document['command']}`, seeds {seeds}, commit {document['commit'] or 'none'}, {document['date']}, "
-        f"{document['machine']}, {document['hours']} hours of runs (wall clock, as many at a time as `--jobs` says). "
-        f"Every outcome of every evaluation episode is in `{document['name']}.json`.",
+        f"`{document['command']}`, seeds {seeds}, commit {document['commit'] or 'none'}{measured}, "
+        f"{document['date']}, {document['machine']}, {document['hours']} hours of training (wall clock, as many runs "
+        "at a time as `--jobs` says; evaluations after it are not counted, and studies share runs). Every outcome of "
+        f"every evaluation episode is in `{document['name']}.json`.",
         "",
         *picture,
+        *_settings_differ(document),
+    ]
+
+
+def _settings_differ(document: Entry) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for run in document["runs"]:
+        groups.setdefault(run.get("settings", "not recorded"), []).append(run["folder"])
+    if len(groups) < 2:
+        return []
+    listed = "; ".join(f"{settings}: {', '.join(names)}" for settings, names in groups.items())
+    return [
+        f"**Not of one bench**: robot, tasks, limit or operator of these runs differ ({listed}). They are not paired.",
+        "",
     ]
 
 

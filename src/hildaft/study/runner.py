@@ -23,6 +23,8 @@ from hildaft.types import HilDaftError
 
 STOP_S: Final = 180.0
 """Time a run is given to finish its episode and write a checkpoint."""
+ELSEWHERE: Final = "another process is at it"
+"""Why a run is left alone that a second call of the study has begun."""
 _POLL_S: Final = 0.2
 _STOPPED: Final = (0, 130, -signal.SIGTERM, -signal.SIGINT)
 
@@ -160,7 +162,7 @@ class Runner:
                 continue
             lock = self._lock(folder)
             if lock is None:
-                self.failures[str(folder)] = "another process is at it"
+                self.failures[str(folder)] = ELSEWHERE
                 continue
             try:
                 step = next_step(folder, member, self._donors())

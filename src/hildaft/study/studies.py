@@ -231,10 +231,9 @@ def plan_study(
     seeds: Sequence[int],
     quick: bool,
     transitions: int | None,
-    only: Sequence[str],
     runs: Sequence[Path],
 ) -> list[Member]:
-    """The members of a study.
+    """The members of a study, all of them.
 
     Args:
         name: one of STUDIES.
@@ -242,11 +241,10 @@ def plan_study(
         quick: its short form.
         transitions: of the online stage, where another number is wanted; evaluations are as far apart, and one comes
             before the end.
-        only: methods to keep; all where empty.
         runs: finished runs to measure in place of runs of its own; long-horizon and talk-control alone take them.
 
     Raises:
-        HilDaftError: a study that takes no runs, an unknown method, or a seed given twice.
+        HilDaftError: a study that takes no runs, or a seed or run given twice.
     """
     amounts = QUICK if quick else FULL
     if transitions is not None:
@@ -258,13 +256,34 @@ def plan_study(
         if name not in MEASURING:
             msg = f"--run: study {name} trains its own runs; long-horizon and talk-control measure given ones"
             raise HilDaftError(msg)
+        if len({run.resolve() for run in runs}) < len(runs):
+            msg = f"--run {' '.join(map(str, runs))}: give each run once"
+            raise HilDaftError(msg)
         return [
             Member(method="given", seed=0, words=(), measurements=measurements, given=run)
             for run in runs
         ]
+    return require_keys(members)
+
+
+def choose(members: Sequence[Member], only: Sequence[str], seeds: Sequence[int]) -> list[Member]:
+    """Those of a study that are to be run.
+
+    Args:
+        members: of the study.
+        only: methods; all where empty.
+        seeds: all where empty.
+
+    Raises:
+        HilDaftError: a method that the study does not have.
+    """
     known = list(dict.fromkeys(member.method for member in members))
     for method in only:
         if method not in known:
-            msg = f"--only {method}: study {name} has {', '.join(known)}"
+            msg = f"--only {method}: this study has {', '.join(known)}"
             raise HilDaftError(msg)
-    return require_keys([m for m in members if not only or m.method in only])
+    return [
+        m
+        for m in members
+        if (not only or m.method in only) and (not seeds or m.seed in seeds or m.given is not None)
+    ]
