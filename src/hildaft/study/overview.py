@@ -42,7 +42,7 @@ _TRAINING: Final[tuple[tuple[str, str, str], ...]] = (
 
 
 def read_documents(folder: Path) -> list[Entry]:
-    """Every study's newest document in a results folder; the full form of a study before its quick one.
+    """Every study's documents in a results folder, the newest first; what was set aside below it is not shown.
 
     Raises:
         HilDaftError: no such folder, or a damaged file.
@@ -63,7 +63,8 @@ def read_documents(folder: Path) -> list[Entry]:
         if isinstance(document, dict) and document.get("study") in TITLES and "not_run" in document:
             found.append(document)
     order = list(TITLES)
-    return sorted(found, key=lambda d: (order.index(d["study"]), len(d["name"]), d["name"]))
+    found.sort(key=lambda d: (d["date"], -len(d["name"])), reverse=True)
+    return sorted(found, key=lambda d: order.index(d["study"]))
 
 
 def compose_overview(documents: Sequence[Entry], pictures: Sequence[Path]) -> str:
@@ -113,7 +114,8 @@ def _section(document: Entry) -> str:
     parts = [f"<h2>{escape(TITLES[document['study']] + name)}</h2>"]
     facts = (
         f"`{document['command']}`, seeds {', '.join(map(str, document['seeds'])) or 'none yet'}, commit "
-        f"{document['commit'] or 'none'}, {document['date']}, {document['machine']}, {document['hours']} hours of runs."
+        f"{document['commit'] or 'none'}, {document['date']}, {document['machine']}, "
+        f"{document['hours']} hours of training."
     )
     parts.append(_markdown([facts]))
     if document["runs"]:
