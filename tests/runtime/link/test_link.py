@@ -1,5 +1,6 @@
 """Learner's and worker's end of the link against each other, over a real socket."""
 
+import socket
 import subprocess
 import sys
 import threading
@@ -379,6 +380,22 @@ def test_beyond_this_machine_there_is_no_link_without_tls(tmp_path):
             split_address(address)
     with pytest.raises(HilDaftError, match="needs TLS"), serving(tmp_path, address="0.0.0.0:0"):
         pass
+
+
+def test_no_proxy_of_the_environment_sees_the_link(learner, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("no_grpc_proxy", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        client = LearnerClient(f"127.0.0.1:{learner.port}", TOKEN, None)
+        try:
+            assert client.describe().run == "run"
+        finally:
+            client.close()
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_a_taken_address_is_one_line(learner, tmp_path):
