@@ -4,6 +4,7 @@ NumPy only, so that the worker beside a robot can write what the learner reads.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -33,6 +34,10 @@ class EpisodeProblem:
 
     path: Path
     reason: str
+
+
+class StoreBusyError(HilDaftError):
+    """Nothing is wrong with the store: this process, or the machine, has too many files open just now."""
 
 
 @final
@@ -162,7 +167,11 @@ class EpisodeStore:
     def _next_index(self) -> int:
         # Numbers of files set aside are not given out again: a number names one episode.
         aside = self.folder / _DAMAGED
-        used = [path.name for path in self._paths()] + (os.listdir(aside) if aside.is_dir() else [])
+        try:
+            used = os.listdir(aside) if aside.is_dir() else []
+        except OSError as error:
+            raise _unusable(aside, error) from error
+        used += [path.name for path in self._paths()]
         numbers = [int(match[1]) for name in used if (match := FILE_NAME.fullmatch(name))]
         return max(numbers, default=-1) + 1
 
@@ -206,6 +215,11 @@ def _span(files: Mapping[int, Path]) -> str:
 
 
 def _unusable(folder: Path, error: OSError) -> HilDaftError:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return StoreBusyError(
+            f"episode folder {folder}: {error.strerror}; raise the limit with `ulimit -n` where this stays "
+            "(episodes already stored are intact)"
+        )
     return HilDaftError(
         f"episode folder {folder}: {error.strerror or error}; free space or mend its permissions, "
         "then start again (episodes already stored are intact)"

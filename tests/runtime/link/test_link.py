@@ -1,5 +1,8 @@
 """Learner's and worker's end of the link against each other, over a real socket."""
 
+import contextlib
+import os
+import resource
 import socket
 import subprocess
 import sys
@@ -32,10 +35,12 @@ from hildaft.runtime.link.credentials import (
     require_secure,
     split_address,
 )
+from hildaft.runtime.link.descriptors import raise_file_limit
+from hildaft.runtime.link.intake import Intake
 from hildaft.runtime.link.roster import Evaluation
 from hildaft.runtime.link.spool import Spool
 from hildaft.types import ActionScale, HilDaftError
-from link_peers import FACTS, TOKEN, linked, serving, small_episode, wait_until
+from link_peers import FACTS, TERMS, TOKEN, linked, serving, small_episode, wait_until
 
 
 @pytest.fixture
@@ -396,6 +401,91 @@ def test_no_proxy_of_the_environment_sees_the_link(learner, monkeypatch):
             client.close()
         with pytest.raises(BlockingIOError):
             proxy.accept()
+
+
+def closed(sockets):
+    """Of these, the ones the other side has closed."""
+    ended = []
+    for one in sockets:
+        one.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while one.recv(1_000):
+                pass
+            ended.append(one)
+    return ended
+
+
+@pytest.fixture
+def idle():
+    """Makes connections to a port over which nothing is ever said."""
+    with contextlib.ExitStack() as stack:
+        yield lambda port, count: [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            for _ in range(count)
+        ]
+
+
+def test_connections_beyond_the_limit_are_closed(tmp_path, monkeypatch, idle):
+    monkeypatch.setattr("hildaft.runtime.link.server._CONNECTIONS", 4)
+    monkeypatch.setattr("hildaft.runtime.link.server._HANDSHAKE_MS", 600_000)
+    with serving(tmp_path / "episodes") as server:
+        sockets = idle(server.port, 10)
+        wait_until(lambda: len(closed(sockets)) == 6)
+
+
+def test_connections_take_half_of_the_files_at_most(tmp_path, monkeypatch, idle):
+    monkeypatch.setattr("hildaft.runtime.link.server.raise_file_limit", lambda: 8)
+    monkeypatch.setattr("hildaft.runtime.link.server._HANDSHAKE_MS", 600_000)
+    with serving(tmp_path / "episodes") as server:
+        sockets = idle(server.port, 10)
+        wait_until(lambda: len(closed(sockets)) == 6)
+
+
+def test_silent_connections_give_their_room_back(tmp_path, monkeypatch, idle):
+    monkeypatch.setattr("hildaft.runtime.link.server._CONNECTIONS", 4)
+    monkeypatch.setattr("hildaft.runtime.link.server._HANDSHAKE_MS", 500)
+    with serving(tmp_path / "episodes") as server:
+        sockets = idle(server.port, 10)
+        wait_until(lambda: len(closed(sockets)) == 10)
+        client = LearnerClient(f"127.0.0.1:{server.port}", TOKEN, None)
+        assert client.describe().run == "run"
+        client.close()
+
+
+@pytest.fixture
+def file_limit():
+    """Sets the soft limit on open files; puts it back afterwards."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda soft: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_learner_raises_its_limit_on_open_files(tmp_path, file_limit):
+    file_limit(200)
+    with serving(tmp_path / "episodes"):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == (4_096 if hard == resource.RLIM_INFINITY else min(4_096, hard))
+    file_limit(soft + 1 if soft < hard else soft)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_file_limit()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+def test_too_many_open_files_are_no_end_of_the_learner(tmp_path, file_limit):
+    store = EpisodeStore(tmp_path / "episodes")
+    intake = Intake(store, EpisodeStore(tmp_path / "evaluations"), TERMS)
+    payload = serialise_episode(small_episode(), Origin(worker="arm.0", sequence=1))
+    free = os.dup(0)
+    os.close(free)
+    # The lowest free number is beyond the limit: the kernel opens nothing more.
+    file_limit(free)
+    with pytest.raises(wire.Refusal, match="ulimit") as caught:
+        intake.insert("arm.0", 1, 0, payload)
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert intake.failure is None
+    file_limit(free + 64)
+    assert intake.insert("arm.0", 1, 0, payload) == 1
+    assert len(store) == 1
 
 
 def test_a_taken_address_is_one_line(learner, tmp_path):

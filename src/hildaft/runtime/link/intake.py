@@ -8,7 +8,7 @@ from typing import Final, final
 import grpc
 
 from hildaft.data.episode_file import EpisodeSummary, find_fault, parse_episode
-from hildaft.data.episodes import EpisodeStore
+from hildaft.data.episodes import EpisodeStore, StoreBusyError
 from hildaft.runtime.link.wire import Refusal
 from hildaft.types import ActionScale, HilDaftError
 
@@ -97,6 +97,9 @@ class Intake:
             store = self.evaluations if summary.source == "eval" else self.store
             try:
                 index = store.append_bytes(payload, summary.task, summary.source)
+            except StoreBusyError as error:
+                # Passes once connections or files are closed: the worker keeps the episode and asks again.
+                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
             except HilDaftError as error:
                 self.failure = error
                 self.arrived.set()

@@ -15,6 +15,7 @@ import grpc
 from hildaft.runtime.link import link_pb2 as pb
 from hildaft.runtime.link import wire
 from hildaft.runtime.link.credentials import ServerTls, require_secure
+from hildaft.runtime.link.descriptors import raise_file_limit
 from hildaft.runtime.link.intake import Intake
 from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.wire import Refusal
@@ -27,6 +28,11 @@ _WAITING: Final = 64
 _THREADS: Final = _AT_WORK + _WAITING
 _CONCURRENT: Final = 2 * _THREADS
 """Calls at once; more are answered RESOURCE_EXHAUSTED."""
+_CONNECTIONS: Final = 256
+"""Connections at once, one per worker; more are closed. They never take more than half of the files that may be open,
+so that a peer without a token cannot keep the learner from writing."""
+_HANDSHAKE_MS: Final = 5_000
+"""A connection over which nobody speaks is closed after this."""
 
 
 @dataclass(slots=True)
@@ -144,7 +150,15 @@ class LinkServer:
         """Calls refused so far, whatever the reason."""
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="link"),
-            options=(*wire.CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)),
+            options=(
+                *wire.CHANNEL_OPTIONS,
+                ("grpc.so_reuseport", 0),
+                (
+                    "grpc.max_allowed_incoming_connections",
+                    min(_CONNECTIONS, raise_file_limit() // 2),
+                ),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+            ),
             maximum_concurrent_rpcs=_CONCURRENT,
         )
         self._server.add_generic_rpc_handlers((_Handlers(self._handle, self._admits, self._count),))
