@@ -1,3 +1,4 @@
+import json
 import resource
 import subprocess
 import sys
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
 
 from hildaft.data import episode_file
+from hildaft.data.episode_file import serialise_episode
 from hildaft.data.episodes import EpisodeStore
 from hildaft.types import Episode, HilDaftError
 from killing import kill_while_writing
@@ -91,6 +95,73 @@ def test_numbers_grow_and_iteration_starts_anywhere(tmp_path):
     assert [summary.index for summary in store.summaries(since=3)] == [3]
     assert (tmp_path / "000003-pick-online.safetensors").exists()
     assert EpisodeStore(tmp_path).append(random_episode()) == 4
+
+
+def forged(header=None, **columns):
+    """A file whose checksum is right although a peer made it up."""
+    data = serialise_episode(random_episode(steps=3))
+    length = int.from_bytes(data[:8], "little")
+    fields = json.loads(data[8 : 8 + length])["__metadata__"] | (header or {})
+    columns = load_safetensors(data) | {
+        name.replace("__", "/"): column for name, column in columns.items()
+    }
+    fields["crc32"] = f"{episode_file._checksum(fields, columns):08x}"
+    return save_safetensors(columns, fields)
+
+
+def offsets(*values, dtype=np.int64):
+    return {
+        "image__head": np.zeros(1_000, np.uint8),
+        "image_offsets__head": np.array(values, dtype),
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (offsets(0, 1_000, 0, 1_000, 1_000), "do not run from"),
+        (offsets(0, 2**62, -(2**63), 2**62, 1_000), "do not run from"),
+        (offsets(1, 2, 3, 4, 1_000), "do not run from"),
+        (offsets(0, 1, 2, 3, 999), "do not run from"),
+        (offsets(0, 1, 2, 1_000), "one image per observation"),
+        (offsets(), "one image per observation"),
+        (offsets(0, 1, 2, 3, 1_000, dtype=np.float64), "offsets are float64"),
+        (offsets([0, 1], [2, 3], [4, 5], [6, 7], [8, 1_000]), r"offsets are int64\[5, 2\]"),
+        (offsets(0, 1, 2, 3, 1_000) | {"image__head": np.zeros(1_000, np.int8)}, "images int8"),
+        ({"image_offsets__left": np.zeros(5, np.int64)}, "image/left.*missing"),
+        ({"reward": np.zeros((), np.float32)}, r"steps=3, reward is \[\]"),
+        ({"reward": np.zeros(4, np.float32)}, r"steps=3, reward is \[4\]"),
+        (
+            {"is_intervention": np.ones(3, bool), "header": {"interventions": "0"}},
+            "interventions=0",
+        ),
+        ({"header": {"steps": "9"}}, "steps=9"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_before_it_is_cut(columns, said):
+    with pytest.raises(HilDaftError, match=said) as caught:
+        episode_file.parse_episode(0, Path("x"), forged(**columns))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"__metadata__": {"format": "hildaft.episode", "schema": "1", "seed": [1]}}',
+        b'{"__metadata__": {"format": "hildaft.episode", "schema": 1}}',
+        b'{"__metadata__": {}, "h": {"data_offsets": [0, 1e999]}}',
+        b'{"__metadata__": 1}',
+        b'{"__metadata__": {"format": "hildaft.episode", "schema": "1", "source": "\\ud800"}}',
+    ],
+    ids=range(7),
+)
+def test_a_header_of_another_form_is_refused(header):
+    data = len(header).to_bytes(8, "little") + header
+    with pytest.raises(HilDaftError, match="is damaged") as caught:
+        episode_file.parse_episode(0, Path("x"), data)
+    assert str(caught.value).encode()
 
 
 def test_summaries_read_the_header_alone(tmp_path):

@@ -39,6 +39,16 @@ _COLUMNS: Final = {
 _IMAGE: Final = "image/"
 _OFFSETS: Final = "image_offsets/"
 _MAX_HEADER_BYTES: Final = 1 << 20
+_MALFORMED: Final = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading JSON of a stranger as if it were a header of ours can raise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,10 +133,11 @@ def _read_header(path: Path) -> dict[str, str]:
 def _parse_header(path: Path, text: bytes, length: int, size: int) -> dict[str, str]:
     try:
         header = json.loads(text)
-        metadata = cast(dict[str, str], header.pop("__metadata__"))
+        given = cast(dict[str, object], header.pop("__metadata__"))
+        metadata = {key: value for key, value in given.items() if isinstance(value, str)}
         end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
         found, version = metadata["format"], int(metadata["schema"])
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except _MALFORMED as error:
         raise refuse(path, "it is damaged or no episode file of ours") from error
     if found != FORMAT:
         raise refuse(path, f"its format is {found!r}, not {FORMAT!r}")
@@ -150,7 +161,7 @@ def _summarise(index: int, path: Path, header: Mapping[str, str]) -> EpisodeSumm
     try:
         source = header["source"]
         if source not in get_args(Source):
-            raise ValueError(source)
+            raise ValueError(f"source={source!r}")
         return EpisodeSummary(
             index=index,
             path=path,
@@ -197,13 +208,16 @@ def parse_episode(index: int, path: Path, data: bytes) -> tuple[EpisodeSummary, 
         raise refuse(path, f"it is damaged ({error})") from error
     if header.get("crc32") != f"{_checksum(header, columns):08x}":
         raise refuse(path, "it is damaged (its checksum does not match)")
-    images: dict[str, tuple[bytes, ...]] = {}
     try:
-        for name in [name for name in columns if name.startswith(_OFFSETS)]:
-            camera, ends = name.removeprefix(_OFFSETS), columns[name].tolist()
-            blob = columns[_IMAGE + camera].tobytes()
-            images[camera] = tuple(blob[low:high] for low, high in itertools.pairwise(ends))
         arrays = {name: columns[name] for name in _COLUMNS}
+        _require_counts(path, summary, arrays)
+        images = {
+            name.removeprefix(_OFFSETS): _images(
+                path, columns[_IMAGE + name.removeprefix(_OFFSETS)], column, summary.steps + 1
+            )
+            for name, column in columns.items()
+            if name.startswith(_OFFSETS)
+        }
     except KeyError as error:
         raise refuse(path, f"column {error} is missing") from error
     episode = Episode(
@@ -218,6 +232,31 @@ def parse_episode(index: int, path: Path, data: bytes) -> tuple[EpisodeSummary, 
         **arrays,
     )
     return summary, episode
+
+
+def _require_counts(path: Path, summary: EpisodeSummary, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuses a file whose header, which is read without the arrays elsewhere, says another thing than they do."""
+    reward, steps = arrays["reward"], summary.steps
+    if reward.shape != (steps,):
+        raise refuse(path, f"its header says steps={steps}, reward is {list(reward.shape)}")
+    interventions = int(np.count_nonzero(arrays["is_intervention"]))
+    if interventions != summary.interventions:
+        said = f"its header says interventions={summary.interventions}, is_intervention {interventions}"
+        raise refuse(path, said)
+
+
+def _images(path: Path, blob: np.ndarray, offsets: np.ndarray, count: int) -> tuple[bytes, ...]:
+    """One camera's images; refused unless the offsets cut the bytes in `count` parts, each byte in one of them."""
+    if offsets.dtype != np.int64 or offsets.ndim != 1 or blob.dtype != np.uint8 or blob.ndim != 1:
+        said = f"image offsets are {offsets.dtype}{list(offsets.shape)}, images {blob.dtype}{list(blob.shape)}"
+        raise refuse(path, said)
+    if len(offsets) != count + 1:
+        raise refuse(path, "it has not one image per observation and camera")
+    # Before anything is cut: overlapping parts of one megabyte could be gigabytes.
+    if offsets[0] != 0 or offsets[-1] != len(blob) or (offsets[1:] < offsets[:-1]).any():
+        raise refuse(path, "its image offsets do not run from the first image byte to the last")
+    data = blob.tobytes()
+    return tuple(data[low:high] for low, high in itertools.pairwise(offsets.tolist()))
 
 
 def find_fault(episode: Episode) -> str | None:
@@ -251,8 +290,9 @@ def find_fault(episode: Episode) -> str | None:
     ended = episode.terminated | episode.truncated
     if ended[:-1].any() or not ended[-1]:
         return "its last step, and no other, must end it"
-    if any(len(frames) != steps + 1 for frames in episode.images.values()):
-        return "it has not one image per observation and camera"
+    reached = bool(episode.terminated[-1] and episode.reward[-1] > 0)
+    if episode.success != reached:
+        return f"its header says success={episode.success}, its last step {reached}"
     return None
 
 

@@ -188,6 +188,10 @@ def changed(**columns):
         (lambda: changed(spoken=np.full(3, 27)), "spoken"),
         (lambda: changed(terminated=np.zeros(3, bool)), "last step"),
         (lambda: changed(images={"head": (b"x",)}), "one image"),
+        (lambda: changed(success=False), "success=False, its last step True"),
+        # Longer than a status may be: the worker has to hear it all the same.
+        (lambda: changed(task="x" * 100_000), "task='xxx"),
+        (lambda: changed(encoder_hash="é" * 100_000), "encoder_hash="),
     ],
 )
 def test_an_episode_that_does_not_fit_is_refused(client, tmp_path, episode, said):
@@ -209,6 +213,12 @@ def test_torn_foreign_and_damaged_bytes_are_refused(client, tmp_path):
     with pytest.raises(EpisodeRefusedError, match="header says"):
         insert(client, 1, 0, origin=Origin(worker="arm.1", sequence=1))
     assert len(EpisodeStore(tmp_path / "episodes")) == 0
+
+
+def test_a_peers_words_never_break_a_refusal():
+    refusal = wire.Refusal(grpc.StatusCode.INVALID_ARGUMENT, "half \ud800 " + "é" * 10_000)
+    assert len(refusal.reason.encode()) < 8_000
+    assert refusal.reason.startswith("half \\ud800")
 
 
 def test_a_refused_episode_is_kept_at_the_worker_and_the_next_one_goes_on(learner, spool, tmp_path):

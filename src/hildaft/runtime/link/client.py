@@ -372,4 +372,4 @@ class WorkerLink:
 def _code_and_detail(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
     assert isinstance(error, grpc.Call)
     detail = " ".join((error.details() or "").split())
-    return error.code(), detail[:500]
+    return error.code(), detail[: wire.MAX_REASON]

@@ -17,6 +17,8 @@ MAX_MESSAGE_BYTES: Final = 64 << 20
 """An episode of the bench takes about 2 MB; 500 steps of two larger cameras fit."""
 MAX_SMALL_BYTES: Final = 64 << 10
 """Everything but episodes and weights."""
+MAX_REASON: Final = 500
+"""Characters of a refusal; it travels in a header, which gRPC limits to 8 kB."""
 
 REQUESTS: Final[dict[str, Any]] = {
     "Describe": pb.DescribeRequest,
@@ -71,7 +73,9 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault of this program
 
     def __init__(self, code: grpc.StatusCode, reason: str) -> None:
         super().__init__(reason)
-        self.code, self.reason = code, reason
+        # It may quote a peer's own words; longer, or with half a character in them, they would not get through.
+        reason = reason.encode("utf-8", "backslashreplace").decode()
+        self.code, self.reason = code, reason[:MAX_REASON]
 
 
 def require_worker_name(name: str) -> None:
