@@ -96,6 +96,8 @@ def open_learner(
         run = TrainingRun(folder, learner, view, stop, queue)
         widths = (encoders.h_dim, encoders.feature_dim, PROPRIO_DIM)
         intake = _open_intake(config, folder, run, encoders.hash, widths)
+        for path in intake.repeated:
+            view.note(f"episode file {path} repeats an earlier one and is not counted")
         session, server = _serve(
             config, folder, run, intake, view, listen, tls, stop, evaluate=evaluate
         )

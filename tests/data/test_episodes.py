@@ -1,3 +1,4 @@
+import errno
 import json
 import resource
 import subprocess
@@ -278,6 +279,20 @@ def test_a_full_disk_leaves_earlier_episodes_intact(tmp_path):
     ]
     assert_same(store.read(0), small)
     assert store.append(random_episode(1)) == 1
+
+
+def test_a_folder_that_cannot_be_synced_leaves_no_episode(tmp_path, monkeypatch):
+    store = EpisodeStore(tmp_path)
+    with monkeypatch.context() as broken:
+
+        def fail(folder):
+            raise OSError(errno.EIO, "Input/output error")
+
+        broken.setattr("hildaft.data.episodes.sync_folder", fail)
+        with pytest.raises(HilDaftError, match="Input/output error"):
+            store.append(random_episode())
+    assert list(tmp_path.glob("*.safetensors")) == []
+    assert store.append(random_episode()) == 0
 
 
 WRITER = """

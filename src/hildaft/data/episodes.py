@@ -90,8 +90,10 @@ class EpisodeStore:
                 temporary.rename(path)
                 sync_folder(self.folder)
             except OSError as error:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+                # The renamed one too: where the folder could not be synced, the caller will store it again.
+                for leftover in (temporary, path):
+                    with contextlib.suppress(OSError):
+                        leftover.unlink(missing_ok=True)
                 raise _unusable(self.folder, error) from error
         return index
 

@@ -1,6 +1,7 @@
 """Learner's and worker's end of the link against each other, over a real socket."""
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -148,6 +149,47 @@ def test_order_is_kept_and_repeats_are_only_confirmed(client, tmp_path):
     [status] = client.call("Status", pb.StatusRequest(schema_version=wire.SCHEMA_VERSION)).workers
     assert (status.durable_sequence, status.episodes, status.gaps) == (3, 2, 1)
     assert len(EpisodeStore(tmp_path / "episodes")) == 2
+
+
+def test_after_a_failure_of_the_store_nothing_more_is_taken(tmp_path, monkeypatch):
+    store = EpisodeStore(tmp_path / "episodes")
+    intake = Intake(store, EpisodeStore(tmp_path / "evaluations"), TERMS)
+    payloads = {
+        n: serialise_episode(small_episode(n), Origin(worker="arm.0", sequence=n)) for n in (1, 2)
+    }
+    assert intake.insert("arm.0", 1, 0, payloads[1]) == 1
+    with monkeypatch.context() as broken:
+
+        def fail(folder):
+            raise OSError(errno.EIO, "Input/output error")
+
+        broken.setattr("hildaft.data.episodes.sync_folder", fail)
+        with pytest.raises(wire.Refusal, match="Input/output error"):
+            intake.insert("arm.0", 2, 1, payloads[2])
+    assert intake.arrived.is_set()
+    # The disk works again, and the learner has not yet looked.
+    with pytest.raises(wire.Refusal, match="Input/output error"):
+        intake.insert("arm.0", 2, 1, payloads[2])
+    assert intake.insert("arm.0", 1, 0, payloads[1]) == 1
+    assert len(store) == 1
+
+
+def test_a_repeated_episode_is_named_at_the_start_and_not_counted(tmp_path):
+    store = EpisodeStore(tmp_path / "episodes")
+    for sequence in (1, 2, 2, 4):
+        episode = small_episode(sequence)
+        payload = serialise_episode(episode, Origin(worker="arm.0", sequence=sequence))
+        store.append_bytes(payload, episode.task, episode.source)
+    with serving(tmp_path / "episodes") as server:
+        intake = server._intake
+        assert [path.name for path in intake.repeated] == ["000002-reach-online.safetensors"]
+        assert intake.count == 3
+        client = LearnerClient(f"127.0.0.1:{server.port}", TOKEN, None)
+        assert join(client).durable_sequence == 4
+        request = pb.StatusRequest(schema_version=wire.SCHEMA_VERSION)
+        [status] = client.call("Status", request).workers
+        assert (status.episodes, status.transitions, status.gaps) == (3, 9, 1)
+        client.close()
 
 
 @pytest.mark.parametrize(

@@ -67,12 +67,18 @@ class Intake:
         """Stored episodes to learn from."""
         self.evaluated: Final[dict[tuple[str, int, int], int]] = {}
         """Task, scene seed and policy version of an evaluation episode -> its number in the store of these."""
+        self.repeated: Final[list[Path]] = []
+        """Files found at the start whose worker and number an earlier file has already; they count for nothing."""
         self._lock = threading.Lock()
         self._tallies: dict[str, Tally] = {}
         # One worker's numbers run through both stores.
         found = [*store.summaries(), *evaluations.summaries()]
         for summary in sorted(found, key=lambda s: 0 if s.origin is None else s.origin.sequence):
-            self._book(summary, summary.index)
+            origin = summary.origin
+            if origin is not None and origin.sequence <= self.tally(origin.worker).sequence:
+                self.repeated.append(summary.path)
+            else:
+                self._book(summary, summary.index)
 
     def tally(self, worker: str) -> Tally:
         """What this worker has delivered so far."""
@@ -88,6 +94,9 @@ class Intake:
             durable = self.tally(worker).sequence
             if 0 < sequence <= durable:
                 return durable
+            if self.failure is not None:
+                # The learner is about to stop: what it took now might stand in the store unbooked.
+                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, str(self.failure))
             if previous != durable or sequence <= previous:
                 raise Refusal(
                     grpc.StatusCode.ABORTED,
