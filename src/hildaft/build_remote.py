@@ -29,7 +29,7 @@ from hildaft.config_files import require_name
 from hildaft.console.charts import Charts
 from hildaft.console.serving import serve
 from hildaft.console.station import Station
-from hildaft.data.episodes import EpisodeStore
+from hildaft.data.episodes import EpisodeStore, write_new
 from hildaft.eval.remote_bench import RemoteBench
 from hildaft.judging import judged, queue_of
 from hildaft.lerobot_bridge.config import LeRobotConfig
@@ -47,6 +47,7 @@ from hildaft.runtime.link.intake import Intake, Terms
 from hildaft.runtime.link.roster import Roster
 from hildaft.runtime.link.server import LinkServer, Progress, WeightShelf
 from hildaft.runtime.link.spool import Spool
+from hildaft.runtime.link.wire import is_name
 from hildaft.runtime.precedence import yield_to_robots
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.rig import Companion
@@ -199,9 +200,20 @@ def _let_workers_leave(roster: Roster, stop: threading.Event) -> None:
 def _run_name(folder: Path) -> str:
     """The run's own name, made once: folders may be renamed and copied, a run stays itself."""
     path = folder / "run_name"
-    if not path.exists():
-        path.write_text(secrets.token_hex(8), encoding="ascii")
-    return path.read_text(encoding="ascii").strip()
+    try:
+        if not path.exists():
+            write_new(path, secrets.token_hex(8).encode())
+        name = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        msg = f"run name {path}: {error.strerror or error}; free space or mend its permissions, then resume"
+        raise HilDaftError(msg) from error
+    if not is_name(name):
+        msg = (
+            f"run name {path}: {name[:60]!r}, 1 to 40 letters, digits, - or _ are allowed; write the name back "
+            "(workers have a folder of that name in their spool), or delete the file where no worker has joined yet"
+        )
+        raise HilDaftError(msg)
+    return name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,9 +253,7 @@ def run_worker(
         options.spool, described.run, options.name, say=say, budget_bytes=options.spool_bytes
     )
     try:
-        config_path = spool.folder / "config.yaml"
-        config_path.write_text(described.config, encoding="utf-8")
-        config = read_config(config_path)
+        config = read_config(_keep_config(spool.folder / "config.yaml", described.config))
         if options.judge is not None:
             config = replace(config, judge=options.judge)
         for task in options.tasks:
@@ -252,6 +262,15 @@ def run_worker(
     finally:
         spool.close()
         client.close()
+
+
+def _keep_config(path: Path, text: str) -> Path:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        msg = f"config {path}: {error.strerror or error}; free space or mend its permissions, then start again"
+        raise HilDaftError(msg) from error
+    return path
 
 
 def _run_robot(

@@ -6,6 +6,7 @@ NumPy only, so that the worker beside a robot can write what the learner reads.
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import re
 from collections.abc import Generator, Iterator, Mapping
@@ -81,19 +82,9 @@ class EpisodeStore:
             index = self._next_index()
             label = re.sub(r"[^A-Za-z0-9_.]+", "_", task) or "_"
             path = self.folder / f"{index:06d}-{label}-{source}.safetensors"
-            temporary = self.folder / f"{_TEMPORARY}{path.name}"
             try:
-                with temporary.open("wb") as file:
-                    file.write(payload)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.rename(path)
-                sync_folder(self.folder)
+                write_new(path, payload)
             except OSError as error:
-                # The renamed one too: where the folder could not be synced, the caller will store it again.
-                for leftover in (temporary, path):
-                    with contextlib.suppress(OSError):
-                        leftover.unlink(missing_ok=True)
                 raise _unusable(self.folder, error) from error
         return index
 
@@ -210,6 +201,33 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Makes a file that is not there yet, durably and whole; after an OSError there is none."""
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        sync_folder(path.parent)
+    except OSError:
+        # The renamed one too: where the folder could not be synced, the caller will make it again.
+        for leftover in (temporary, path):
+            with contextlib.suppress(OSError):
+                leftover.unlink(missing_ok=True)
+        raise
+
+
+def unused(path: Path) -> Path:
+    """This path; where something stands there already, one beside it with a number."""
+    numbers = itertools.count(1)
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.stem}-{next(numbers)}{path.suffix}")
+    return free
 
 
 def _span(files: Mapping[int, Path]) -> str:

@@ -20,6 +20,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from hildaft.data.episode_builder import EpisodeBuilder, EpisodeHead, Labeller
+from hildaft.data.episodes import unused
 from hildaft.types import Episode, HilDaftError
 
 _MAGIC: Final = b"HDJ1"
@@ -92,7 +93,7 @@ class JournalFile:
         try:
             return self._rebuild(records)
         except (ValueError, KeyError, TypeError, SafetensorError, dacite.DaciteError) as error:
-            aside = self.path.parent / "damaged" / self.path.name
+            aside = unused(self.path.parent / "damaged" / self.path.name)
             with self._usable():
                 aside.parent.mkdir(exist_ok=True)
                 shutil.copy(self.path, aside)

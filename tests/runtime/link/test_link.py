@@ -273,6 +273,56 @@ def test_a_refused_episode_is_kept_at_the_worker_and_the_next_one_goes_on(learne
     assert [s.origin.sequence for s in EpisodeStore(tmp_path / "episodes").summaries()] == [2]
 
 
+def test_an_episode_too_large_for_the_link_is_set_aside(tmp_path, spool, monkeypatch):
+    sizes = [len(serialise_episode(small_episode(steps=steps))) for steps in (3, 60)]
+    most = sum(sizes) // 2
+    monkeypatch.setattr(wire, "MAX_MESSAGE_BYTES", most)
+    limits = {"grpc.max_receive_message_length": most, "grpc.max_send_message_length": most}
+    options = tuple((name, limits.get(name, value)) for name, value in wire.CHANNEL_OPTIONS)
+    monkeypatch.setattr(wire, "CHANNEL_OPTIONS", options)
+    said = []
+    with serving(tmp_path / "episodes") as server, linked(server, spool, said=said) as link:
+        spool._say = said.append
+        link.put(small_episode(steps=60))
+        link.put(small_episode(7))
+        assert link.drain(20.0)
+    [kept] = (spool.folder / "refused").iterdir()
+    assert int(kept.stem) == 1
+    assert f"{most} are allowed" in said[0]
+    assert [s.origin.sequence for s in EpisodeStore(tmp_path / "episodes").summaries()] == [2]
+
+
+def test_an_episode_that_cannot_be_read_now_is_delivered_later(learner, spool, tmp_path):
+    spool.commit(small_episode())
+    path, away = spool.folder / "000000000001.safetensors", tmp_path / "away"
+    path.rename(away)
+    path.mkdir()
+    said = []
+    with linked(learner, spool, said=said) as link:
+        wait_until(lambda: said)
+        assert "episode 1 cannot be read now" in said[0]
+        path.rmdir()
+        away.rename(path)
+        assert link.drain(30.0)
+        link.check()
+    assert len(EpisodeStore(tmp_path / "episodes")) == 1
+    assert not (spool.folder / "damaged").exists()
+
+
+def test_an_unforeseen_error_of_a_thread_ends_the_worker(learner, spool, monkeypatch):
+    with linked(learner, spool) as link:
+
+        def fail(*_):
+            raise ZeroDivisionError("of a test")
+
+        monkeypatch.setattr(spool, "read", fail)
+        link.put(small_episode())
+        wait_until(lambda: link._failure is not None)
+        with pytest.raises(HilDaftError, match="ZeroDivisionError: of a test") as caught:
+            link.next()
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
 def test_weights_are_the_newest_alone(learner, spool):
     with linked(learner, spool) as link:
         for version in range(1, 20):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hildaft.data.episode_file import Origin, parse_episode
-from hildaft.runtime.link.spool import Spool
+from hildaft.runtime.link.spool import Spool, SpoolBusyError
 from hildaft.types import HilDaftError
 from link_peers import act, observe, small_builder, small_episode
 
@@ -143,6 +143,97 @@ def test_a_damaged_episode_is_set_aside_and_said(tmp_path, said):
     assert "damaged" in said[0]
     assert spool.pending() == [2]
     assert spool.bytes_used == sum(p.stat().st_size for p in spool.folder.glob("0*.safetensors"))
+
+
+@pytest.mark.parametrize("where", ["refused", "damaged"])
+def test_a_number_set_aside_is_not_given_out_again(tmp_path, said, where):
+    spool = open_spool(tmp_path, said)
+    for n in range(2):
+        spool.commit(small_episode(n))
+    spool.acknowledge(1)
+    spool._set_aside(2, where, "a test")
+    [kept] = (spool.folder / where).iterdir()
+    spool.close()
+    again = open_spool(tmp_path, said)
+    assert again.commit(small_episode()) == 3
+    again.close()
+    assert [p.name for p in (spool.folder / where).iterdir()] == [kept.name]
+
+
+def test_what_was_set_aside_is_never_overwritten(tmp_path, said):
+    spool = open_spool(tmp_path, said)
+    spool.commit(small_episode())
+    (spool.folder / "refused").mkdir()
+    earlier = spool.folder / "refused" / "000000000001.safetensors"
+    earlier.write_bytes(b"earlier")
+    spool.refuse(1, "a test")
+    assert earlier.read_bytes() == b"earlier"
+    assert (spool.folder / "refused" / "000000000001-1.safetensors").stat().st_size > 100
+    assert "000000000001-1" in said[0]
+
+
+def test_a_journal_set_aside_is_never_overwritten(tmp_path, said):
+    spool = open_spool(tmp_path, said)
+    for value in (1, 2):
+        spool.begin(small_builder()._head())
+        for _ in range(2):
+            spool.append({"unknown": np.full(1, value)})
+        spool.close()
+        spool = open_spool(tmp_path, said)
+    spool.close()
+    first, second = (spool.folder / "damaged" / name for name in ("journal", "journal-1"))
+    assert first.read_bytes() != second.read_bytes()
+
+
+def test_what_is_confirmed_meanwhile_is_no_damage(tmp_path, said):
+    spool = open_spool(tmp_path, said)
+    spool.commit(small_episode())
+    [sequence] = spool.pending()
+    # As when the worker joins again while an episode is on its way.
+    spool.acknowledge(1)
+    assert spool.read(sequence) is None
+    spool.refuse(sequence, "a test")
+    assert said == []
+
+
+def test_an_episode_that_somebody_removed_is_said_and_passed_over(tmp_path, said):
+    spool = open_spool(tmp_path, said)
+    for n in range(2):
+        spool.commit(small_episode(n))
+    (spool.folder / "000000000001.safetensors").unlink()
+    assert spool.read(1) is None
+    assert "episode 1 is gone" in said[0]
+    assert spool.pending() == [2]
+
+
+def test_a_passing_error_is_no_damage(tmp_path, said):
+    spool = open_spool(tmp_path, said)
+    spool.commit(small_episode())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    try:
+        # The lowest free number is beyond the limit: the kernel opens nothing more.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        with pytest.raises(SpoolBusyError, match="Too many open files"):
+            spool.read(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert spool.read(1) is not None
+    assert said == []
+
+
+@pytest.mark.parametrize("run", ["", "../run", "a/b", "/nowhere", ".", "..", "x" * 41, "a\n"])
+def test_a_run_that_is_no_name_makes_no_folder(tmp_path, said, run):
+    with pytest.raises(HilDaftError, match="run_name"):
+        Spool(tmp_path / "spool", run, "arm", say=said.append)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_identity_is_refused_with_the_way_out(tmp_path, said):
+    (tmp_path / "identity").write_text("")
+    with pytest.raises(HilDaftError, match=r"identity.*hildaft status.*--spool"):
+        open_spool(tmp_path, said)
 
 
 def test_the_disk_budget_says_what_to_do(tmp_path, said):

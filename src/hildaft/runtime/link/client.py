@@ -18,7 +18,7 @@ from hildaft.runtime.channel import Weights
 from hildaft.runtime.link import link_pb2 as pb
 from hildaft.runtime.link import wire
 from hildaft.runtime.link.credentials import ClientTls, require_secure
-from hildaft.runtime.link.spool import Spool
+from hildaft.runtime.link.spool import Spool, SpoolBusyError
 from hildaft.types import ActionScale, Episode, HilDaftError
 
 REPORT_S: Final = 0.5
@@ -166,6 +166,7 @@ class WorkerLink:
         self._question: grpc.Future[Any] | None = None
         self._failure: HilDaftError | None = None
         self._away_said = False
+        self._trouble = ""
         self._joining = threading.Lock()
         self._weights: Weights | None = None
         self._confirmed_s = time.monotonic()
@@ -282,20 +283,37 @@ class WorkerLink:
             try:
                 if wake is self._wake:
                     wake.clear()
-                more = work()
-                wait_s = RETRY_FIRST_S
-                if not more:
-                    wake.wait(REPORT_S)
-            except OutOfStepError:  # noqa: PERF203 - trying again is the point
-                self._rejoin()
-                self._stopping.wait(RETRY_FIRST_S)
-            except (LearnerAwayError, EpisodeRefusedError) as error:
-                self._note_away(str(error))
-                # Scattered, so that many workers do not come back in one instant.
-                self._stopping.wait(wait_s * random.uniform(0.5, 1.0))
-                wait_s = min(2 * wait_s, RETRY_MOST_S)
-            except HilDaftError as error:
+                again = self._attempt(work)
+                if again is None:
+                    # Scattered, so that many workers do not come back in one instant.
+                    self._stopping.wait(wait_s * random.uniform(0.5, 1.0))
+                    wait_s = min(2 * wait_s, RETRY_MOST_S)
+                else:
+                    wait_s = RETRY_FIRST_S
+                    if not again:
+                        wake.wait(REPORT_S)
+            except HilDaftError as error:  # noqa: PERF203 - trying again is the point
                 self._failure = error
+            except Exception as error:
+                # A thread that ended in silence would deliver nothing more, and nobody would know.
+                what = f"{type(error).__name__}: {error}"
+                msg = f"link to learner {self._client.address}: {what}; start again (episodes are kept) and report it"
+                self._failure = HilDaftError(msg)
+                self._failure.__cause__ = error
+
+    def _attempt(self, work: Callable[[], bool]) -> bool | None:
+        """What `work` says; None where it is to be tried again after a while."""
+        try:
+            return work()
+        except OutOfStepError:
+            self._rejoin()
+        except SpoolBusyError as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._say(f"{error}; trying again")
+        except (LearnerAwayError, EpisodeRefusedError) as error:
+            self._note_away(str(error))
+        return None
 
     def _note_away(self, reason: str | None) -> None:
         if self._stopping.is_set():
@@ -320,6 +338,12 @@ class WorkerLink:
         request = pb.InsertRequest(
             peer=self._peer, sequence=sequence, previous=self._durable, episode=payload
         )
+        size, most = request.ByteSize(), wire.MAX_MESSAGE_BYTES
+        if size > most:
+            # gRPC would not send it, and its answer is the one of a busy learner.
+            reason = f"{size} bytes, {most} are allowed; record fewer steps or smaller images"
+            self._spool.refuse(sequence, reason)
+            return True
         try:
             reply = self._ask("Insert", request)
         except EpisodeRefusedError as error:

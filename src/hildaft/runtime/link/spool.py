@@ -6,8 +6,10 @@ Layout of `FOLDER/RUN/`: `journal` holds the steps of the episode under way, one
 be delivered. `FOLDER/identity` names the spool: a new spool is a new worker, so no number is ever given out twice.
 """
 
+import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -19,9 +21,9 @@ import numpy as np
 
 from hildaft.data.episode_builder import EpisodeHead
 from hildaft.data.episode_file import Origin, parse_episode, serialise_episode
-from hildaft.data.episodes import sync_folder
+from hildaft.data.episodes import sync_folder, unused, write_new
 from hildaft.data.journal import JournalFile
-from hildaft.runtime.link.wire import require_worker_name
+from hildaft.runtime.link.wire import is_name, require_run_name, require_worker_name
 from hildaft.teleop.talk import label_tweaks
 from hildaft.types import Episode, HilDaftError
 
@@ -31,6 +33,11 @@ KEEP_FREE_BYTES: Final = 256 << 20
 """Disk that must stay free for everybody else."""
 
 _EPISODE, _ACKNOWLEDGED = ".safetensors", ".acknowledged"
+_NUMBER: Final = re.compile(r"\d{12,}")
+
+
+class SpoolBusyError(Exception):
+    """An episode cannot be read just now, such as with too many files open; trying again may help."""
 
 
 @final
@@ -56,6 +63,7 @@ class Spool:
         keep_free_bytes: int = KEEP_FREE_BYTES,
     ) -> None:
         require_worker_name(name)
+        require_run_name(run)
         self.folder: Final = folder / run
         self._say, self._budget_bytes, self._keep_free_bytes = say, budget_bytes, keep_free_bytes
         self._lock = threading.RLock()
@@ -68,7 +76,7 @@ class Spool:
                 int(path.stem): path.stat().st_size
                 for path in self.folder.glob(f"[0-9]*{_EPISODE}")
             }
-            self._last = max((self.acknowledged, *self._sizes))
+            self._last = max((self.acknowledged, *self._sizes, *self._aside()))
             self.recover()
         except OSError as error:
             raise self._unusable(error) from error
@@ -129,14 +137,8 @@ class Spool:
         with self._lock:
             sequence = self._last + 1
             payload = serialise_episode(episode, Origin(worker=self.worker, sequence=sequence))
-            path, temporary = self._path(sequence), self.folder / f".writing-{sequence}"
             try:
-                with temporary.open("wb") as file:
-                    file.write(payload)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.rename(path)
-                sync_folder(self.folder)
+                write_new(self._path(sequence), payload)
             except OSError as error:
                 raise self._unusable(error) from error
             self._last = sequence
@@ -150,12 +152,27 @@ class Spool:
             self._journal.discard()
 
     def read(self, sequence: int) -> bytes | None:
-        """The bytes of an episode that waits; a damaged one is set aside, said aloud, and None."""
+        """The bytes of an episode that waits; None where there are none (any more).
+
+        A damaged one is set aside and said aloud; one that was confirmed meanwhile is no news.
+
+        Raises:
+            SpoolBusyError: it cannot be read now, which says nothing of the episode.
+        """
         path = self._path(sequence)
         try:
             payload = path.read_bytes()
             parse_episode(sequence, path, payload)
-        except (OSError, HilDaftError) as error:
+        except FileNotFoundError:
+            self._forget(sequence)
+            return None
+        except OSError as error:
+            if error.errno != errno.EIO:
+                msg = f"spool {self.folder}: episode {sequence} cannot be read now ({error.strerror or error})"
+                raise SpoolBusyError(msg) from error
+            self._set_aside(sequence, "damaged", str(error))
+            return None
+        except HilDaftError as error:
             self._set_aside(sequence, "damaged", str(error))
             return None
         return payload
@@ -204,14 +221,29 @@ class Spool:
 
     def _set_aside(self, sequence: int, where: str, reason: str) -> None:
         with self._lock:
-            target = self.folder / where / self._path(sequence).name
-            del self._sizes[sequence]
+            # Confirmed meanwhile: the learner holds it, and nothing is left to keep.
+            if self._sizes.pop(sequence, None) is None:
+                return
             try:
-                target.parent.mkdir(exist_ok=True)
+                (self.folder / where).mkdir(exist_ok=True)
+                target = unused(self.folder / where / self._path(sequence).name)
                 self._path(sequence).rename(target)
             except OSError as error:
                 raise self._unusable(error) from error
         self._say(f"episode {sequence} is kept as {target} and not delivered: {reason}")
+
+    def _forget(self, sequence: int) -> None:
+        with self._lock:
+            gone = self._sizes.pop(sequence, None)
+        if gone is not None:
+            self._say(
+                f"episode {sequence} is gone and not delivered: somebody removed {self._path(sequence)}"
+            )
+
+    def _aside(self) -> list[int]:
+        """Numbers of the episodes that could not be delivered: they are not given out again."""
+        kept = [path for where in ("refused", "damaged") for path in self.folder.glob(f"{where}/*")]
+        return [int(match[0]) for path in kept if (match := _NUMBER.match(path.name))]
 
     def _path(self, sequence: int) -> Path:
         return self.folder / f"{sequence:012d}{_EPISODE}"
@@ -243,10 +275,12 @@ class Spool:
 
 def _identity(path: Path) -> str:
     if not path.exists():
-        temporary = path.with_name(f".writing-{path.name}")
-        temporary.write_text(secrets.token_hex(4))
-        temporary.rename(path)
-        sync_folder(path.parent)
-    identity = path.read_text()
-    require_worker_name(identity)
+        write_new(path, secrets.token_hex(4).encode())
+    identity = path.read_text(encoding="ascii", errors="replace")
+    if not is_name(identity):
+        msg = (
+            f"spool identity {path}: {identity[:60]!r} is no name; write what `hildaft status` shows after this "
+            "worker's dot into it, or name another folder with --spool"
+        )
+        raise HilDaftError(msg)
     return identity

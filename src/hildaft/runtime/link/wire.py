@@ -78,10 +78,25 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault of this program
         self.code, self.reason = code, reason[:MAX_REASON]
 
 
+def is_name(name: str) -> bool:
+    """Whether this can name a run, a worker or a spool, and be part of a path."""
+    return _NAME.fullmatch(name) is not None
+
+
 def require_worker_name(name: str) -> None:
     """Raises HilDaftError unless this can name a worker."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         msg = f"worker name={name[:60]!r}: 1 to 40 letters, digits, - or _ are allowed"
+        raise HilDaftError(msg)
+
+
+def require_run_name(name: str) -> None:
+    """Raises HilDaftError unless this can name a run, as a learner says it: it is a folder of the worker's spool."""
+    if not is_name(name):
+        msg = (
+            f"the learner's run={name[:60]!r}: 1 to 40 letters, digits, - or _ are allowed; "
+            "mend the file run_name of its run folder"
+        )
         raise HilDaftError(msg)
 
 
