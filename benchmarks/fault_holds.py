@@ -1,4 +1,4 @@
-"""How soon a robot is told to hold: its worker killed or frozen, its policy frozen, its camera cut."""
+"""How soon a robot is told to hold: worker killed, also in a reset, or frozen; policy frozen; camera cut."""
 
 import argparse
 import json
@@ -18,19 +18,21 @@ sys.path.insert(0, str(ARM))
 
 
 def holds(root: Path, each: int, seed: int) -> dict[str, float]:
-    """Milliseconds from the fault to the hold, at random moments of the 10 Hz loop."""
-    from watched_arm import WORKER, read_notes
+    """Milliseconds from the fault to the hold, at random moments of the 10 Hz loop; moves after it in a reset."""
+    from watched_arm import RESETTING_WORKER, WORKER, read_notes
 
     rng = random.Random(seed)
     measured: list[float] = []
-    for kind in ("kill", "freeze", "policy", "camera"):
+    moves_after = 0
+    for kind in ("kill", "freeze", "policy", "camera", "reset"):
         for repeat in range(each):
             folder = root / f"{kind}{repeat}"
             folder.mkdir(parents=True)
             notes, script = folder / "notes", folder / "worker.py"
             # The policy that freezes does so between two steps, like any other that never returns.
             frozen = f"        while Path({str(folder / 'frozen')!r}).exists(): pass\n"
-            script.write_text(WORKER.rstrip() + "\n" + frozen)
+            stepping = WORKER.rstrip() + "\n" + frozen
+            script.write_text(RESETTING_WORKER if kind == "reset" else stepping)
             worker = subprocess.Popen(
                 [sys.executable, str(script), str(notes), str(ARM)], stdout=subprocess.PIPE
             )
@@ -39,7 +41,7 @@ def holds(root: Path, each: int, seed: int) -> dict[str, float]:
             time.sleep(0.5 + rng.uniform(0.0, 0.1))
             at = time.monotonic()
             match kind:
-                case "kill":
+                case "kill" | "reset":
                     os.kill(worker.pid, signal.SIGKILL)
                 case "freeze":
                     os.kill(worker.pid, signal.SIGSTOP)
@@ -53,14 +55,21 @@ def holds(root: Path, each: int, seed: int) -> dict[str, float]:
                 # A frozen policy or camera shows at the next step: from that on the robot is without command.
                 found = read_notes(notes)
                 held = [moment for what, moment in found if what == "hold" and moment >= at]
-            last = max(moment for what, moment in found if what == "step")
+            last = max(moment for what, moment in found if what in ("step", "move"))
             since = max(at, last) if kind in ("policy", "camera") else at
             measured.append(1e3 * (held[0] - since) if held else float("inf"))
             worker.kill()
             worker.wait()
+            if kind == "reset":
+                # The robot's process has the same output: nothing moves any more once it is closed.
+                worker.stdout.read()
+                found = read_notes(notes)
+                moves_after += sum(w == "move" and m > held[0] for w, m in found if held)
             worker.stdout.close()
     return {
         "holds": len(measured),
+        "holds_in_reset": each,
+        "moves_after_hold": moves_after,
         "hold_ms_max": round(max(measured), 1),
         "hold_ms_median": round(statistics.median(measured), 1),
     }

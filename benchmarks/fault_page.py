@@ -19,6 +19,7 @@ ROWS = (
     ("newest checkpoint damaged", "damaged_checkpoints"),
     ("malformed calls to a live learner", "malformed_sent"),
     ("workers killed, workers frozen, policies frozen, cameras cut at a moving robot", "holds"),
+    ("of these, workers killed while the robot drove to its start pose", "holds_in_reset"),
 )
 FOUND = (
     ("transitions the robots made and the journals had", "ledger"),
@@ -33,6 +34,7 @@ FOUND = (
     ("damaged checkpoints after which the one before was read, and said", "checkpoint_fallbacks"),
     ("latest hold of the robot after that (ms)", "hold_ms_max"),
     ("median hold of the robot after that (ms)", "hold_ms_median"),
+    ("poses sent to a robot after its hold, in a reset", "moves_after_hold"),
     ("memory of the learner before the malformed calls (MiB)", "fuzz_memory_mib"),
     ("its growth over them (MiB)", "fuzz_memory_growth_mib"),
     ("episodes of the honest worker stored meanwhile", "fuzz_episodes_served"),

@@ -279,7 +279,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=220)
     parser.add_argument("--longest-s", type=float, default=900.0)
     parser.add_argument("--malformed", type=int, default=12_000)
-    parser.add_argument("--holds", type=int, default=20, help="of each of the four kinds")
+    parser.add_argument("--holds", type=int, default=20, help="of each of the five kinds")
     parser.add_argument("--checkpoints", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

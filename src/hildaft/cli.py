@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hildaft.types import HilDaftError
+from hildaft.types import HilDaftError, StoppedError
 
 USAGE: Final = """\
 usage: hildaft COMMAND [...]
@@ -69,6 +69,9 @@ EXTRAS: Final = {
 
 READER_GONE: Final = 141
 """Exit code where whoever read our output ended first, as a shell gives it for SIGPIPE."""
+
+STOPPED: Final = 130
+"""Exit code where a person has stopped what ran, as every command has it."""
 
 COMMANDS: Final = {
     "demo": "run:demo",
@@ -133,7 +136,7 @@ def main() -> None:
         raise SystemExit(2) from error
     except HilDaftError as error:
         print(f"hildaft: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(STOPPED if isinstance(error, StoppedError) else 2) from error
 
 
 def _reader_is_gone() -> bool:

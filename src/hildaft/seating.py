@@ -17,8 +17,9 @@ from hildaft.console.station import Mode, Station
 from hildaft.lerobot_bridge.config import TeleoperatorConfig
 from hildaft.lerobot_bridge.teleoperator import open_teleoperator
 from hildaft.robots.bolt_arm import SEEN_FROM
+from hildaft.robots.robot_process import SceneRobot
 from hildaft.robots.safety import SafeRobot
-from hildaft.robots.watchdog import SceneRobot
+from hildaft.robots.watchdog import WatchedRobot as OwnProcess
 from hildaft.teleop.browser import BrowserOperator, SeatConfig
 from hildaft.teleop.device import Device, DeviceConfig, DeviceOperator, KeyedDevice
 from hildaft.teleop.gamepad import Gamepad
@@ -151,7 +152,14 @@ def seat(
     if device is not None:
         hand = DeviceOperator(device, options.device, frame=sight.frame, jaws_closed=jaws_closed)
     operator = BrowserOperator(
-        jaws_closed, options.seat, helper=helper, device=hand, look=watched.look, stop=stop
+        jaws_closed,
+        options.seat,
+        helper=helper,
+        device=hand,
+        look=watched.look,
+        stop=stop,
+        # Only a robot in a process of its own moves by itself in a reset.
+        stop_reset=robot.stop_reset if isinstance(robot, OwnProcess) else lambda: None,
     )
     station = Station(
         robot.name,

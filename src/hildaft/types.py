@@ -26,6 +26,10 @@ class HilDaftError(Exception):
     """A mistake the user can mend: one line that names the field, the value, what is allowed and what to do."""
 
 
+class StoppedError(HilDaftError):
+    """A robot was told to hold in the middle of a motion, by a person or because nobody commands it any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class ActionScale:
     """What an action of 1 means, per control step."""

@@ -25,10 +25,11 @@ from hildaft.lerobot_bridge.config import (
 )
 from hildaft.robots.guard import Bounds, PoseGuard, RobotError
 from hildaft.robots.pose import Pose
+from hildaft.robots.real_arm import HaltableRobot
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.watchdog import WatchedRobot
 from hildaft.robots.workspace import Workspace
-from hildaft.types import ActionScale, HilDaftError, Robot
+from hildaft.types import ActionScale, HilDaftError, Robot, StoppedError
 from link_peers import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "robots"
@@ -151,6 +152,27 @@ def test_a_blocked_arm_is_not_pushed_ever_harder(kind, urdf):
     assert ahead <= robot.config.leash_m + robot.action_scale.translation_m + 1e-3
     with pytest.raises(RobotError, match="not getting nearer"):
         LeRobotRobot(replace(robot.config, reset_spread_m=0.1), arm, sleep=lambda _: None).reset("pick", 3)  # fmt: skip
+
+
+@KINDS
+def test_a_reset_that_is_stopped_sends_the_last_command_once_more_and_nothing_after(kind, urdf):
+    sent_at_hold = []
+
+    def sleep(_):
+        if len(arm.sent) == 3 and not sent_at_hold:
+            robot.halted.set()
+            robot.stop()
+            sent_at_hold.append(len(arm.sent))
+
+    robot, arm = robot_by(kind, urdf, sleep, reset_spread_m=0.1)
+    assert isinstance(robot, HaltableRobot)
+    with pytest.raises(StoppedError, match="in the middle of a motion"):
+        robot.reset("pick", 3)
+    assert sent_at_hold == [len(arm.sent)] == [4]
+    assert arm.sent[-1] == arm.sent[-2]
+    with pytest.raises(StoppedError):
+        robot.step(act(1.0))
+    assert len(arm.sent) == 4
 
 
 def test_commands_come_no_faster_than_the_control_rate():

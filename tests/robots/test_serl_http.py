@@ -21,7 +21,7 @@ from hildaft.robots.safety import SafeRobot
 from hildaft.robots.serl_client import SerlClient
 from hildaft.robots.serl_http import SerlConfig, SerlRobot
 from hildaft.robots.workspace import Workspace
-from hildaft.types import HilDaftError, Robot
+from hildaft.types import HilDaftError, Robot, StoppedError
 
 BOX = Workspace(low_m=(0.4, -0.15, 0.1), high_m=(0.65, 0.15, 0.4))
 CONFIG = SerlConfig(
@@ -34,6 +34,7 @@ CONFIG = SerlConfig(
 )
 IN_TIME_S = 0.25
 """For each request, where it is."""
+READS = {"/getstate", "/getpos", "/getpos_euler"}
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 
 
@@ -235,6 +236,34 @@ def test_a_blocked_reset_ends(server):
     server.fault(reflex=True)
     with pytest.raises(RobotError, match="not getting nearer"):
         robot.reset("pick", 0)
+    robot.close()
+
+
+@pytest.mark.parametrize("pause", [1, 2, 4])
+def test_a_reset_that_is_stopped_changes_nothing_more_at_the_server(server, pause):
+    """The pauses of a reset: before the stiffness, before the joint reset, and from the third on between two poses."""
+    config = replace(CONFIG, reset_pose=(0.6, 0.1, 0.3, math.pi, 0.0, 0.0), joint_reset_every=1)
+    if pause > 2:
+        config = replace(config, joint_reset_every=0)
+    pauses, at_hold = [], []
+
+    def sleep(_):
+        pauses.append("")
+        if len(pauses) == pause:
+            robot.halted.set()
+            robot.stop()
+            at_hold.extend(entry for entry in server.journal() if entry[1] not in READS)
+
+    client = SerlClient(server.url, config.timeout_s)
+    robot = SerlRobot(config, client, CAMERAS, lambda: "go on", sleep=sleep)
+    with pytest.raises(StoppedError, match="in the middle of a motion"):
+        robot.reset("pick", 0)
+    assert [entry for entry in server.journal() if entry[1] not in READS] == at_hold
+    _, route, payload, measured = at_hold[-1]
+    assert route == "/pose"
+    assert payload["arr"][:3] == pytest.approx(measured[:3], abs=1e-6)
+    robot.halted.clear()
+    robot.reset("pick", 0)
     robot.close()
 
 

@@ -94,6 +94,11 @@ class LeRobotRobot:
         """The last pose sent, None before the first."""
         return self._guard.commanded
 
+    @property
+    def halted(self) -> threading.Event:
+        """While it is set nothing that moves the arm is sent."""
+        return self._guard.halted
+
     def connect(self) -> list[str]:
         """Connects, reads once, moves nothing; what a person should know, line by line.
 
@@ -125,6 +130,7 @@ class LeRobotRobot:
 
         Raises:
             RobotError: a fault, or the start pose was not reached.
+            StoppedError: the arm was halted on its way.
         """
         del task
         self.take_over()
@@ -245,10 +251,12 @@ class LeRobotRobot:
         if before is not None and self._leaves(pose) > max(_OUTSIDE_M, self._leaves(before)):
             self.refused += 1
             values = {**values, **{key: self._sent[key] for key in self.config.motion_keys}}
+        # A hold that waits for the bus repeats what was sent here, and nothing is sent after it.
         with self._bus, self._theirs("send_action"):
+            self._guard.require_going()
             sent = self._arm.send_action(dict(values))
-        # Many drivers clip; what they say they sent is where the arm goes.
-        self._sent = {key: _number(self.name, sent, key, value) for key, value in values.items()}
+            # Many drivers clip; what they say they sent is where the arm goes.
+            self._sent = {key: _number(self.name, sent, key, v) for key, v in values.items()}
         self._guard.commanded = self._motion.pose(self._sent)
 
     def _leaves(self, pose: Pose) -> float:

@@ -4,6 +4,7 @@ MuJoCo is loaded when an arm is made: whoever only reads the file needs none.
 """
 
 import math
+import threading
 from dataclasses import dataclass, field
 from typing import Final, Literal, final
 
@@ -115,6 +116,11 @@ class BoltArm:
     def action_scale(self) -> ActionScale:
         """Metres and radians an action of 1 stands for."""
         return self.config.action_scale
+
+    @property
+    def halted(self) -> threading.Event:
+        """While it is set a reset goes no further."""
+        return self._guard.halted
 
     def connect(self) -> list[str]:
         """Puts the arm where an episode begins, unless one has begun; what a person should know, line by line."""

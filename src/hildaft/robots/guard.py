@@ -1,7 +1,9 @@
 """What keeps a real arm's commanded pose in bounds, whatever the arm is driven through."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, final
 
@@ -10,12 +12,21 @@ from jaxtyping import Float64
 
 from hildaft.robots.pose import Pose
 from hildaft.robots.workspace import Workspace
-from hildaft.types import ACTION_DIM, CONTROL_HZ, Action, ActionScale, HilDaftError
+from hildaft.types import (
+    ACTION_DIM,
+    CONTROL_HZ,
+    Action,
+    ActionScale,
+    HilDaftError,
+    StoppedError,
+)
 
 SHORTEST_PERIOD_S: Final = 0.9 / CONTROL_HZ
 """Commands come no faster than this: a loop that runs free must not drive the arm at its own speed."""
 _NEAR_M: Final = 0.01
 _NEAR_RAD: Final = 0.05
+_UNDER_WAY_S: Final = 0.05
+"""How long a hold waits for the command that is being sent; one that hangs must not keep it back."""
 
 
 class RobotError(HilDaftError):
@@ -53,6 +64,9 @@ class PoseGuard:
         self._name, self.bounds = name, bounds
         self._sleep, self._clock = sleep, clock
         self._sent_s = -np.inf
+        self._under_way = threading.Lock()
+        self.halted: Final = threading.Event()
+        """While it is set nothing that moves the arm is sent. Set and cleared from any thread."""
         self.measured: Pose | None = None
         """The newest pose read, None before the first."""
         self.commanded: Pose | None = None
@@ -132,11 +146,39 @@ class PoseGuard:
             raise RobotError(msg)
 
     def wait_turn(self) -> None:
-        """Waits until a control period, less a little, has passed since the last command."""
+        """Waits until a control period, less a little, has passed since the last command; raises StoppedError."""
         left_s = self._sent_s + SHORTEST_PERIOD_S - self._clock()
         if left_s > 0:
             self._sleep(left_s)
+        self.require_going()
         self._sent_s = self._clock()
+
+    def require_going(self) -> None:
+        """Raises StoppedError while the arm is halted."""
+        if self.halted.is_set():
+            msg = f"robot {self._name}: stopped in the middle of a motion; it holds. Look at it, then start again"
+            raise StoppedError(msg)
+
+    @contextmanager
+    def sending(self) -> Generator[None]:
+        """A command that moves the arm is sent inside, if it is not halted: a hold never overtakes it.
+
+        Raises:
+            StoppedError: the arm is halted.
+        """
+        with self._under_way:
+            self.require_going()
+            yield
+
+    @contextmanager
+    def holding(self) -> Generator[None]:
+        """A hold is sent inside, after the command that is being sent."""
+        waited = self._under_way.acquire(timeout=_UNDER_WAY_S)
+        try:
+            yield
+        finally:
+            if waited:
+                self._under_way.release()
 
     def start_pose(self, seed: int, spread_m: float) -> Pose:
         """The reset pose, moved about x and y by at most the spread."""
@@ -154,6 +196,7 @@ class PoseGuard:
 
         Raises:
             RobotError: the arm gets no nearer, or a fault.
+            StoppedError: it was halted on its way.
         """
         scale = self.bounds.scale
         assert self.measured is not None
@@ -165,6 +208,7 @@ class PoseGuard:
         # Three times the way, and time to settle: an arm that is blocked does not push on for ever.
         for _ in range(int(3 * way) + 20):
             assert self.commanded is not None
+            self.require_going()
             following = self.commanded.towards(goal, scale.translation_m, scale.rotation_rad)
             send(self.leashed(following))
             self._sleep(1.0 / CONTROL_HZ)

@@ -1,5 +1,6 @@
 """What every real arm has beyond the `Robot` protocol, whatever it is driven through. NumPy only."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -24,7 +25,17 @@ class ArmTask:
 
 
 @runtime_checkable
-class RealArm(Robot, Protocol):
+class HaltableRobot(Robot, Protocol):
+    """A robot whose motions, a reset's above all, can be ended from another thread."""
+
+    @property
+    def halted(self) -> threading.Event:
+        """While it is set nothing that moves the robot is sent: what would raises StoppedError."""
+        ...
+
+
+@runtime_checkable
+class RealArm(HaltableRobot, Protocol):
     """An arm that is checked, jogged and measured before it is trained on."""
 
     def connect(self) -> list[str]:

@@ -5,6 +5,7 @@ never cleared while the arm moves (theirs clear a collision stop at 10 Hz); jaws
 jumps stops the episode; and the quaternion's order is checked against the server's Euler angles, not assumed.
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -176,6 +177,11 @@ class SerlRobot:
         """The last pose sent, None before the first."""
         return self._guard.commanded
 
+    @property
+    def halted(self) -> threading.Event:
+        """While it is set nothing that moves the arm is sent; a joint reset is the server's own and runs on."""
+        return self._guard.halted
+
     def connect(self) -> list[str]:
         """Reads everything once, moves nothing; what a person should know, line by line.
 
@@ -213,28 +219,33 @@ class SerlRobot:
 
         Raises:
             RobotError: a fault, or the start pose was not reached.
+            StoppedError: the arm was halted on its way.
         """
         del task
-        config, client = self.config, self._client
-        if self._guard.measured is None:
+        config, client, guard = self.config, self._client, self._guard
+        if guard.measured is None:
             self.connect()
         self._wait_until_still()
         here = self._look(check_jump=False)
-        self._guard.require_near()
+        guard.require_near()
         client.update_parameters(config.compliant)
         if config.clear_errors_at_reset:
+            guard.require_going()
             client.clear_errors()
         self._send(here)
         self._sleep(0.3)
+        guard.require_going()
         client.update_parameters(config.precise)
         self._sleep(0.5)
         if config.joint_reset_every and self._episodes % config.joint_reset_every == 0:
+            # No route of the server ends it: what has begun runs to its end, up to 30 s.
+            guard.require_going()
             client.reset_joints()
             self._look(check_jump=False)
         self._episodes += 1
         self._move_jaws(close=False)
-        goal = self._guard.start_pose(seed, config.reset_spread_m)
-        self._guard.drive(goal, self._send, partial(self._look, check_jump=True))
+        goal = guard.start_pose(seed, config.reset_spread_m)
+        guard.drive(goal, self._send, partial(self._look, check_jump=True))
         client.update_parameters(config.compliant)
         self._steps = 0
         return self._observe(self._state())
@@ -273,7 +284,8 @@ class SerlRobot:
             return
         try:
             pose = self._look(check_jump=True)
-            self._client.send_pose(pose.to_wire(self.config.quaternion))
+            with self._guard.holding():
+                self._client.send_pose(pose.to_wire(self.config.quaternion))
             self._guard.commanded = pose
         except HilDaftError:
             return
@@ -323,8 +335,9 @@ class SerlRobot:
     # Moving.
 
     def _send(self, pose: Pose) -> None:
-        self._client.send_pose(pose.to_wire(self.config.quaternion))
-        self._guard.commanded = pose
+        with self._guard.sending():
+            self._client.send_pose(pose.to_wire(self.config.quaternion))
+            self._guard.commanded = pose
 
     def _move_jaws(self, *, close: bool) -> None:
         """Starts the jaws where they should change and none of their commands is under way."""
@@ -336,6 +349,7 @@ class SerlRobot:
                 msg = f"robot {self.name}: its gripper failed ({failed}); the arm holds"
                 raise RobotError(msg) from failed
         if close != self._closed:
+            self._guard.require_going()
             self._closed = close
             command = "close" if close else "open"
             self._jaw_move = self._jaws.submit(self._client.command_gripper, command)

@@ -79,6 +79,7 @@ class BrowserOperator:
         device: a device in the person's hand, beside the page, or None. It holds the robot by rules of its own.
         look: called while the robot is held, to keep the picture fresh.
         stop: set by the stop key; when others set it, a robot that is held is released to end its episode.
+        stop_reset: called by the stop key, which nobody asks for while the robot drives to its start pose.
         clock: seconds, monotonic; replaceable in tests.
     """
 
@@ -91,13 +92,14 @@ class BrowserOperator:
         device: DeviceOperator | None = None,
         look: Callable[[], None] | None = None,
         stop: threading.Event | None = None,
+        stop_reset: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config: Final = config or SeatConfig()
         self._jaws_closed, self._helper, self._look, self._clock = jaws_closed, helper, look, clock
         self.device: Final = device
         """The device in the person's hand."""
-        self._stop = stop or threading.Event()
+        self._stop, self._stop_reset = stop or threading.Event(), stop_reset
         self._changed = threading.Condition()
         self._motion: Float32[np.ndarray, 6] = np.zeros(_MOTION_DIM, dtype=np.float32)
         self._held = False
@@ -116,9 +118,7 @@ class BrowserOperator:
         self._forget_hand()
 
     def _forget_hand(self) -> None:
-        self._hand_steps = 0
-        self._still_left = 0
-        self._ramp_left = 0
+        self._hand_steps = self._still_left = self._ramp_left = 0
         self._control: Control = "policy"
 
     # What the person does.
@@ -174,6 +174,7 @@ class BrowserOperator:
                 self._mark = mark
             if mark == "stop":
                 self._stop.set()
+                self._stop_reset()
             self._changed.notify_all()
 
     def confirm(self, seconds: float) -> bool:
