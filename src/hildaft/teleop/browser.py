@@ -102,8 +102,7 @@ class BrowserOperator:
         self._stop, self._stop_reset = stop or threading.Event(), stop_reset
         self._changed = threading.Condition()
         self._motion: Float32[np.ndarray, 6] = np.zeros(_MOTION_DIM, dtype=np.float32)
-        self._held = False
-        self._heard_s = -np.inf
+        self._held, self._heard_s = False, -np.inf
         self._closes: bool | None = None
         self._mark: Mark | None = None
         self._paused = False
