@@ -113,7 +113,7 @@ def write_run(
 
 
 def write_rows(folder: Path, rng: np.random.Generator, transitions: int) -> None:
-    writer = MetricsWriter(folder)
+    writer = MetricsWriter(folder, print)
     for at in range(0, 4000, 100):
         losses = {f"warmup/critic/{t}/calql_loss": float(rng.gamma(4) / (1 + at)) for t in TASKS}
         writer.write(0, at, {**losses, "warmup/actor/bc_loss": 2 * np.exp(-at / 1500)})

@@ -14,7 +14,7 @@ from hildaft.types import HilDaftError
 
 
 def write(folder, *rows):
-    writer = MetricsWriter(folder)
+    writer = MetricsWriter(folder, print)
     for step, metrics in rows:
         writer.write(step, 2 * step, metrics)
     writer.close()
@@ -79,11 +79,11 @@ def test_no_file_means_no_rows(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(HilDaftError, match="run"):
-        MetricsWriter(tmp_path / "run")
+        MetricsWriter(tmp_path / "run", print)
 
 
 def test_threads_may_write_together(tmp_path):
-    writer = MetricsWriter(tmp_path)
+    writer = MetricsWriter(tmp_path, print)
     threads = [
         threading.Thread(
             target=lambda n=n: [writer.write(n, i, {"a": float(i)}) for i in range(100)]
@@ -102,7 +102,7 @@ LOOP = """
 import sys
 from pathlib import Path
 from hildaft.runtime.metrics import MetricsWriter
-writer = MetricsWriter(Path(sys.argv[1]))
+writer = MetricsWriter(Path(sys.argv[1]), print)
 for step in range(10**9):
     writer.write(step, step, {"a": float(step)})
     print(step, flush=True)
@@ -131,3 +131,73 @@ def test_the_first_row_after_a_resume_says_so(tmp_path):
         writer.write(first + 1, 0, {"loss": 1.0})
         writer.close()
     assert [RESUMED in row for row in read_metrics(tmp_path)] == [False, False, True, False]
+
+
+FULL_DISK = """
+import resource, sys, threading
+from pathlib import Path
+from hildaft import cli
+from hildaft.runtime.session import Plan, Session
+from hildaft.runtime.training_run import TrainingRun
+
+class Learner:
+    warmup_updates, online_updates, online_transitions = 1, 0, 0
+    def warm_up(self, until, on_metrics, stop):
+        # The kernel refuses bytes beyond this size exactly as it does on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+        for update in range(100_000):
+            on_metrics(update, {f"m{n}": 0.5 for n in range(20)})
+
+class View:
+    def stage(self, name, total): pass
+    def advance(self, completed, metrics): pass
+    def note(self, text): print("note:", text, file=sys.stderr)
+
+def train(words):
+    stop, view = threading.Event(), View()
+    run = TrainingRun(Path(words[0]), Learner(), view, stop)
+    plan = Plan(tasks=("a",), seed=0, real_time=False, demonstrations=0, warmup_updates=2,
+        online_transitions=0, episodes=0, episodes_before=0, episodes_during=0, evaluate_every=1)
+    return int(Session(run, plan, None, None, view, stop).run())
+
+cli._command = lambda name: train
+cli.main()
+"""
+
+
+def test_a_full_disk_ends_a_run_with_one_line_and_drops_the_mirror_before_that(tmp_path):
+    run = tmp_path / "run"
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, "train", str(run)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "HILDAFT_LAUNCHED": "1"},
+    )
+    note, line = ended.stderr.splitlines()
+    assert note.startswith(f"note: {run}/tensorboard: File too large; TensorBoard shows no more")
+    assert line.startswith(f"hildaft: metrics file {run}/metrics.jsonl: File too large; free space")
+    assert ended.returncode == 2
+    # What was written before is whole, long after the mirror ended.
+    rows = read_metrics(run)
+    assert len(rows) > 100
+    assert rows[-1]["warmup/m19"] == 0.5
+
+
+def test_a_mirror_that_cannot_begin_is_said_and_the_rows_are_written(tmp_path):
+    (tmp_path / "tensorboard").write_text("a file")
+    said = []
+    writer = MetricsWriter(tmp_path, said.append)
+    writer.write(1, 2, {"a": 1.0})
+    writer.close()
+    assert [row["a"] for row in read_metrics(tmp_path)] == [1.0]
+    assert len(said) == 1
+    assert "TensorBoard shows no more" in said[0]
+
+
+def test_what_is_mirrored_can_be_read_back(tmp_path):
+    write(tmp_path, (7, {"actor/bc_loss": 0.5, "none": math.nan}))
+    [path] = (tmp_path / "tensorboard").glob("events*")
+    assert b"actor/bc_loss" in path.read_bytes()
+    assert b"none" not in path.read_bytes()

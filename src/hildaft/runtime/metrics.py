@@ -1,21 +1,28 @@
 """Metrics of a run: append-only JSON lines, mirrored into TensorBoard event files."""
 
+import contextlib
 import json
 import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast, final
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
 from hildaft.types import HilDaftError
 
 FILE_NAME: Final = "metrics.jsonl"
 RESUMED: Final = "resumed"
 """Key of the first row of a process that goes on with a run: before it nothing ran for a while."""
+_MIRROR_S: Final = 30.0
+"""Time between two syncs of the event file."""
+# A class that protobuf makes at run time: no type checker sees it.
+_event: Final[Any] = getattr(event_pb2, "Event")  # noqa: B009
 
 
 @final
@@ -24,11 +31,15 @@ class MetricsWriter:
 
     A line torn by a kill is cut off when the file is opened again. Several threads may write.
 
+    Args:
+        folder: the run folder.
+        say: told once when the mirror cannot be written any more; the rows go on.
+
     Raises:
         HilDaftError: if the folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._path = folder / FILE_NAME
         self._lock = threading.Lock()
         try:
@@ -38,10 +49,7 @@ class MetricsWriter:
             self._resumed = self._path.stat().st_size > 0
         except OSError as error:
             raise _unusable(self._path, error) from error
-        # The suffix keeps two writers of one second from sharing a file.
-        self._board = SummaryWriter(
-            str(folder / "tensorboard"), filename_suffix=f".{time.time_ns()}"
-        )
+        self._mirror = _Mirror(folder / "tensorboard", say)
 
     def write(self, step: int, updates: int, metrics: Mapping[str, float]) -> None:
         """Appends one row; `step` counts online transitions, `updates` critic updates."""
@@ -57,15 +65,56 @@ class MetricsWriter:
                 self._file.flush()
             except OSError as error:
                 raise _unusable(self._path, error) from error
-            for name, value in values.items():
-                if value is not None:
-                    self._board.add_scalar(name, value, step, walltime=now)
+            self._mirror.write(step, now, values)
 
     def close(self) -> None:
-        """Flushes and closes both; safe to call more than once."""
+        """Closes both; safe to call more than once. Never raises: a row that was not written has been an error."""
         with self._lock:
-            self._file.close()
-            self._board.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._mirror.close()
+
+
+@final
+class _Mirror:
+    """The event files. Written in the caller's thread: tensorboardX's own, once it fails, would block its callers."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder, self._say = folder, say
+        self._events: EventsWriter | None = None
+        self._synced_s = time.monotonic()
+        try:
+            folder.mkdir(exist_ok=True)
+            # The suffix keeps two writers of one second from sharing a file.
+            self._events = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        except OSError as error:
+            self._give_up(error)
+
+    def write(self, step: int, wall_s: float, values: Mapping[str, float | None]) -> None:
+        if self._events is None:
+            return
+        try:
+            for name, value in values.items():
+                if value is not None:
+                    event = _event(summary=scalar(name, value), step=step, wall_time=wall_s)
+                    self._events.write_event(event)
+            if time.monotonic() - self._synced_s > _MIRROR_S:
+                self._synced_s = time.monotonic()
+                self._events.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._events is not None:
+                self._events.close()
+        self._events = None
+
+    def _give_up(self, error: OSError) -> None:
+        self.close()
+        self._say(
+            f"{self._folder}: {error.strerror or error}; TensorBoard shows no more of this run, {FILE_NAME} does"
+        )
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:

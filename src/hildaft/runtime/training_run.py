@@ -72,7 +72,7 @@ class TrainingRun:
         self._on_taken = on_taken
         self._view, self._stop = view, stop
         self.store: Final = EpisodeStore(folder / "episodes")
-        self.metrics: Final = MetricsWriter(folder)
+        self.metrics: Final = MetricsWriter(folder, view.note)
         self.consumed = 0
         """Episodes of the store that the replay buffer has taken."""
         self._wall_before_s = 0.0
