@@ -41,6 +41,7 @@ from hildaft.runtime.encoding import encode_episode
 from hildaft.runtime.environment_report import report_environment
 from hildaft.runtime.progress import ProgressView
 from hildaft.runtime.session import Plan, Session
+from hildaft.runtime.sole_use import sole_use
 from hildaft.runtime.training_run import TrainingRun
 from hildaft.seating import (
     SeatOptions,
@@ -82,44 +83,42 @@ def open_run(
 
     Raises:
         HilDaftError: the demonstrations do not fit, the folder exists and `resume` was not asked for, or the reverse;
-            the person's device is missing.
+            another process trains in it; the person's device is missing.
     """
-    config = resolve_config(config, folder, resume=resume)
-    if seating is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):
-        config = replace(config, real_time=True)
-    encoders = build_encoders(config)
-    learner = build_learner(config, encoders)
-    station = open_station(config)
-    try:
+    with contextlib.ExitStack() as stack:
+        if resume:
+            stack.enter_context(use_run(folder))
+        config = resolve_config(config, folder, resume=resume)
+        if seating is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):
+            config = replace(config, real_time=True)
+        encoders = build_encoders(config)
+        learner = build_learner(config, encoders)
+        station = open_station(config)
+        stack.callback(station.close)
         # The first image loads OpenGL: where that is missing, nothing has been written yet.
         station.check()
-        with contextlib.ExitStack() as stack:
-            by_hand = seating is not None and seating.has_person
-            operator = None if by_hand else build_operator(config, station)
-            robot, seated = SafeRobot(station.robot), None
-            if seating is not None:
-                device = stack.enter_context(open_device(seating))
-                seated = seat(
-                    station.robot, station.sight, "policy", seating, stop, operator, device
-                )
-            person = None if seated is None else seated.station.operator
-            robot = judged(seated.robot if seated else robot, config, encoders, person)
-            queue = queue_of(config, folder, encoders)
-            if not resume:
-                name = station.robot.name
-                given = (demonstrations, corrections)
-                fill = _human_data_from(given, config, folder, name, encoders)
-                claim_folder(config, folder, fill)
-            terminal = stack.enter_context(ProgressView(config.tasks))
-            view: BenchView = terminal
-            if seating is not None and seated is not None:
-                view = _open_console(stack, seated.station, seating, folder, terminal)
-            run = TrainingRun(folder, learner, view, stop, queue)
-            channel = InProcessChannel(run.store)
-            bench = _build_bench(config, folder, robot, encoders, operator, channel, view, person)
-            yield Session(run, plan_of(config), channel, bench, view, stop)
-    finally:
-        station.close()
+        by_hand = seating is not None and seating.has_person
+        operator = None if by_hand else build_operator(config, station)
+        robot, seated = SafeRobot(station.robot), None
+        if seating is not None:
+            device = stack.enter_context(open_device(seating))
+            seated = seat(station.robot, station.sight, "policy", seating, stop, operator, device)
+        person = None if seated is None else seated.station.operator
+        robot = judged(seated.robot if seated else robot, config, encoders, person)
+        queue = queue_of(config, folder, encoders)
+        if not resume:
+            given = (demonstrations, corrections)
+            fill = _human_data_from(given, config, folder, station.robot.name, encoders)
+            claim_folder(config, folder, fill)
+            stack.enter_context(use_run(folder))
+        terminal = stack.enter_context(ProgressView(config.tasks))
+        view: BenchView = terminal
+        if seating is not None and seated is not None:
+            view = _open_console(stack, seated.station, seating, folder, terminal)
+        run = TrainingRun(folder, learner, view, stop, queue)
+        channel = InProcessChannel(run.store)
+        bench = _build_bench(config, folder, robot, encoders, operator, channel, view, person)
+        yield Session(run, plan_of(config), channel, bench, view, stop)
 
 
 def _open_console(
@@ -304,6 +303,13 @@ def resolve_config(config: RunConfig, folder: Path, *, resume: bool) -> RunConfi
         msg = f"run folder {folder} exists; go on with it by --resume, or name another with --out"
         raise HilDaftError(msg)
     return config
+
+
+def use_run(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps a second process from training in a run folder; raises HilDaftError where this would be it."""
+    is_run = (folder / "config.yaml").exists()
+    # What is none is for `resolve_config` to name, and left as it is.
+    return sole_use(folder, "run folder", "process") if is_run else contextlib.nullcontext()
 
 
 def claim_folder(config: RunConfig, folder: Path, fill: Callable[[], None] = lambda: None) -> None:

@@ -23,6 +23,7 @@ from hildaft.build import (
     plan_of,
     require_person,
     resolve_config,
+    use_run,
 )
 from hildaft.config import RunConfig, config_text, read_config
 from hildaft.config_files import require_name
@@ -80,20 +81,25 @@ def open_learner(
     Without `evaluate` the workers' robots train only, and somebody else evaluates.
 
     Raises:
-        HilDaftError: the folder exists and `resume` was not asked for, or the reverse; the address cannot be used.
+        HilDaftError: the folder exists and `resume` was not asked for, or the reverse; another process uses it; the
+            address cannot be used.
     """
     require_secure(listen, tls)
-    config = resolve_config(config, folder, resume=resume)
-    crew.tell(Order.CONFIG, config_text(config).encode)
-    encoders = build_encoders(config)
-    learner = build_learner(config, encoders, crew)
-    queue = queue_of(config, folder, encoders)
-    if not resume:
-        claim_folder(config, folder)
-    if config.real_time:
-        # Before any thread is started, so that all of them do.
-        yield_to_robots()
-    with ProgressView(config.tasks) as view:
+    with contextlib.ExitStack() as stack:
+        if resume:
+            stack.enter_context(use_run(folder))
+        config = resolve_config(config, folder, resume=resume)
+        crew.tell(Order.CONFIG, config_text(config).encode)
+        encoders = build_encoders(config)
+        learner = build_learner(config, encoders, crew)
+        queue = queue_of(config, folder, encoders)
+        if not resume:
+            claim_folder(config, folder)
+            stack.enter_context(use_run(folder))
+        if config.real_time:
+            # Before any thread is started, so that all of them do.
+            yield_to_robots()
+        view = stack.enter_context(ProgressView(config.tasks))
         run = TrainingRun(folder, learner, view, stop, queue)
         widths = (encoders.h_dim, encoders.feature_dim, PROPRIO_DIM)
         intake = _open_intake(config, folder, run, encoders.hash, widths)
@@ -102,11 +108,11 @@ def open_learner(
         session, server = _serve(
             config, folder, run, intake, view, listen, tls, stop, evaluate=evaluate
         )
-        with server:
-            host, name = listen.rpartition(":")[0], intake.terms.run
-            view.note(f"run {name}: listening on {host}:{server.port}")
-            yield session, server, view
-            _let_workers_leave(server.roster, stop)
+        stack.enter_context(server)
+        host, name = listen.rpartition(":")[0], intake.terms.run
+        view.note(f"run {name}: listening on {host}:{server.port}")
+        yield session, server, view
+        _let_workers_leave(server.roster, stop)
 
 
 def follow_learner(crew: Crew) -> None:

@@ -2,10 +2,14 @@
 
 import importlib.util
 import json
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from hildaft.build import use_run
 from hildaft.commands.sweep import sweep
 from hildaft.eval.sweep import Ending, Job, SweepPlan, Variant, plan_jobs, run_job, run_locally
 from hildaft.eval.sweep_ray import run_on_ray
@@ -115,6 +119,36 @@ def test_a_stopped_sweep_leaves_runs_that_go_on(tmp_path):
     # The next time it is told to go on, not to begin.
     assert run_job(job, stop) == Ending(job=job, state="stopped")
     assert "exists; go on" not in job.log.read_text()
+
+
+def test_a_sweep_whose_terminal_closes_stops_its_runs(tmp_path):
+    words = ["sweep", "tiny", "--seeds", "0", "--out", str(tmp_path)]
+    folder = tmp_path / "tiny" / "seed-0"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hildaft.cli", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: list(folder.glob("episodes/0*.safetensors")), 600)
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 130
+    assert "tiny/seed-0 stopped" in said
+    # Nobody is left in the run's folder: the next sweep can go on with it.
+    with use_run(folder):
+        pass
+
+
+def test_what_nohup_has_switched_off_stays_off():
+    script = (
+        "import os, signal; from hildaft.commands.signals import stop_on_signals\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "stop = stop_on_signals(signal.SIGHUP)\n"
+        "os.kill(os.getpid(), signal.SIGHUP); assert not stop.is_set()\n"
+        "os.kill(os.getpid(), signal.SIGTERM); assert stop.is_set()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
 
 
 def test_the_table_gives_means_over_seeds(tmp_path):

@@ -4,8 +4,8 @@ import signal
 import threading
 
 
-def stop_on_signals() -> threading.Event:
-    """Set by the first Ctrl-C or SIGTERM; the second ends the process at once, and a robot is still stopped."""
+def stop_on_signals(*more: signal.Signals) -> threading.Event:
+    """Set by the first Ctrl-C, SIGTERM or signal named; the second ends the process, and a robot is still stopped."""
     stop = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
@@ -13,6 +13,8 @@ def stop_on_signals() -> threading.Event:
         stop.set()
         signal.signal(number, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM, *more):
+        # What `nohup` has switched off stays off.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, on_signal)
     return stop

@@ -1,6 +1,7 @@
 """Many training runs and one table: `sweep`."""
 
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ def sweep(words: Sequence[str]) -> int:
         msg = f"--jobs {given.jobs} --cpus {given.cpus} --gpus {given.gpus}: positive numbers are allowed, 0 for --gpus"
         raise HilDaftError(msg)
     jobs = plan_jobs(_plan(given.what, given.seeds), given.out.resolve())
-    stop = stop_on_signals()
+    # Its runs have sessions of their own: a terminal that closes would leave them without it.
+    stop = stop_on_signals(signal.SIGHUP)
     launch = (
         run_locally(given.jobs)
         if given.ray is None

@@ -1,6 +1,5 @@
 """A folder of recorded episodes: what is kept, what waits for a verdict, what was refused, and the one under way."""
 
-import fcntl
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ from hildaft.data.episode_file import EpisodeSummary
 from hildaft.data.episodes import EpisodeStore
 from hildaft.data.idle_steps import without_idle_steps
 from hildaft.data.journal import JournalFile
+from hildaft.runtime.sole_use import sole_use
 from hildaft.teleop.talk import label_tweaks
-from hildaft.types import Episode, HilDaftError, RefinementCommand, Source
+from hildaft.types import Episode, RefinementCommand, Source
 
 PENDING: Final = "pending"
 """Folder of episodes nobody has judged yet."""
@@ -47,18 +47,7 @@ class Recording:
         Raises:
             HilDaftError: somebody else records into this folder.
         """
-        try:
-            lock = (self._folder / ".lock").open("w")
-        except OSError as error:
-            msg = f"record {self._folder}: {error.strerror}; mend its permissions, or give another --out"
-            raise HilDaftError(msg) from error
-        # Held until the process ends, however it ends.
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                msg = f"record {self._folder}: another recorder uses it; stop that one, or give another --out"
-                raise HilDaftError(msg) from error
+        with sole_use(self._folder, "record", "recorder"):
             self._take_up()
             try:
                 yield
