@@ -124,6 +124,12 @@ def test_damaged_episode_stops_the_resume_and_loses_nothing(finished: Path, tmp_
     assert result.stderr.count("\n") == 1
     assert sorted(path.name for path in (run / "episodes").iterdir()) == before
 
+    # As the line advises.
+    victim.rename(tmp_path / victim.name)
+    result = hildaft("train", "--out", str(run), "--resume")
+    assert result.returncode == 0, result.stderr
+    assert "1 of " in result.stdout + result.stderr
+
 
 def test_paper_preset_runs_end_to_end(tmp_path: Path) -> None:
     run = tmp_path / "paper"

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, final, runtime_checkable
@@ -74,7 +74,11 @@ class TrainingRun:
         self.store: Final = EpisodeStore(folder / "episodes")
         self.metrics: Final = MetricsWriter(folder, view.note)
         self.consumed = 0
-        """Episodes of the store that the replay buffer has taken."""
+        """Episodes of the store that were taken so far, those that have left it since among them."""
+        self._last = -1
+        """Number in the store of the newest of them."""
+        self._step = 0
+        """Of the newest checkpoint; those that follow must not count as older, with fewer transitions or not."""
         self._wall_before_s = 0.0
         self._started = time.monotonic()
 
@@ -97,39 +101,61 @@ class TrainingRun:
         if newest.warning:
             self._view.note(newest.warning)
         self.learner.load_state(newest.tensors)
-        consumed = int(str(newest.meta["episodes"]))
-        if consumed > len(self.store):
-            msg = (
-                f"run folder {self._folder}: the checkpoint knows {consumed} episodes, the store holds"
-                f" {len(self.store)}; put the missing files back or start a new run"
-            )
-            raise HilDaftError(msg)
-        for index in self.store.indices[:consumed]:
+        self.consumed, self._step = int(str(newest.meta["episodes"])), newest.step
+        taken = self._taken_before(newest.meta)
+        for index in taken:
             self.learner.add_episode(self.store.read(index))
-        self.consumed = consumed
+        # The newest that is there: if those after it have left, their numbers may be given out again.
+        self._last = taken[-1] if taken else -1
         self._wall_before_s = float(str(newest.meta["wall_s"]))
         self._view.note(
             f"resumed at {self.learner.warmup_updates} warm-up updates,"
             f" {self.learner.online_transitions} online transitions"
         )
+        if missing := self.consumed - len(taken):
+            self._view.note(
+                f"{missing} of {self.consumed} episodes it had learned from are no longer in {self.store.folder};"
+                " it goes on without them"
+            )
+            # Episodes to come must not be taken for those.
+            self.checkpoint()
+
+    def _taken_before(self, meta: Mapping[str, object]) -> tuple[int, ...]:
+        """Numbers of the episodes that a checkpoint's replay buffer had, as far as they are still there."""
+        indices = self.store.indices
+        if "last_episode" in meta:
+            last = int(str(meta["last_episode"]))
+            return tuple(index for index in indices if index <= last)
+        # A checkpoint of an older version has the count alone.
+        if self.consumed > len(indices):
+            msg = (
+                f"run folder {self._folder}: the checkpoint knows {self.consumed} episodes, the store holds"
+                f" {len(indices)}; put the missing files back or start a new run"
+            )
+            raise HilDaftError(msg)
+        return indices[: self.consumed]
 
     def checkpoint(self) -> None:
         """Writes everything a resume needs besides the episodes."""
         meta = {
             "episodes": self.consumed,
+            "last_episode": self._last,
             "wall_s": self._wall_before_s + time.monotonic() - self._started,
             "transitions": self.learner.online_transitions,
             "warmup_updates": self.learner.warmup_updates,
             "online_updates": self.learner.online_updates,
         }
-        step = self.learner.warmup_updates + self.learner.online_transitions
-        write_checkpoint(self._folder / "checkpoints", self.learner.state(), meta, step=step)
+        now = self.learner.warmup_updates + self.learner.online_transitions
+        self._step = max(self._step, now)
+        checkpoints = self._folder / "checkpoints"
+        write_checkpoint(checkpoints, self.learner.state(), meta, step=self._step)
 
     def take(self, episode: Episode) -> None:
         """Puts the store's next episode into the replay buffer."""
         self.learner.add_episode(episode)
+        self._last = self._waiting()[0]
         if self._on_taken is not None:
-            self._on_taken(self.store.indices[self.consumed], episode)
+            self._on_taken(self._last, episode)
         self.consumed += 1
 
     def report(self, episode: Episode) -> Metrics:
@@ -152,14 +178,19 @@ class TrainingRun:
 
     def next_stored(self) -> Episode | None:
         """The store's next episode that was not taken yet, if there is one."""
-        indices = self.store.indices
-        return self.store.read(indices[self.consumed]) if self.consumed < len(indices) else None
+        waiting = self._waiting()
+        return self.store.read(waiting[0]) if waiting else None
+
+    def _waiting(self) -> tuple[int, ...]:
+        """Numbers of the stored episodes that were not taken yet."""
+        return tuple(index for index in self.store.indices if index > self._last)
 
     def warm_up(self, updates: int) -> None:
         """Stage I on the demonstrations taken so far, checkpointed on the way."""
         learner = self.learner
         if learner.warmup_updates == 0:
-            demonstrations = [self.store.read(i) for i in self.store.indices[: self.consumed]]
+            taken = [index for index in self.store.indices if index <= self._last]
+            demonstrations = [self.store.read(index) for index in taken]
             states = States.of(demonstrations, learner.dual_actor.device)
             learner.fit_normalisation(states)
         if learner.warmup_updates < updates:
