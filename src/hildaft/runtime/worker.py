@@ -82,7 +82,14 @@ class Worker:
             if shortage := self._spool.shortage:
                 self._hold("holding: spool full", shortage)
                 continue
-            assignment = link.next() or self._choose(link)
+            assigned = link.next()
+            assignment = assigned or self._choose(link)
+            by_weights = assignment.activity in (pb.Assignment.ROLLOUT, pb.Assignment.EVALUATE)
+            if by_weights and link.weights is not None:
+                # Whoever asks for it: an episode would end before its first step, again and again.
+                if self._hold_old_weights(link.weight_age_s):
+                    continue
+                self._chosen += assigned is None
             match assignment.activity:
                 case pb.Assignment.FINISHED:
                     self._hold("finished", "")
@@ -105,20 +112,23 @@ class Worker:
         return False
 
     def _choose(self, link: WorkerLink) -> Any:  # noqa: ANN401 - generated class
-        """While the learner is away: further rollouts as long as the weights are young enough."""
+        """While the learner is away: further rollouts."""
         if not self._online or link.weights is None:
             return pb.Assignment(activity=pb.Assignment.WAIT)
-        if link.weight_age_s > self._max_weight_age_s:
-            self._hold(
-                "holding: weights too old",
-                f"the weights were last confirmed {link.weight_age_s:.0f} s ago, {self._max_weight_age_s:.0f} s are "
-                "allowed; the robot holds until the learner is back",
-            )
-            return pb.Assignment(activity=pb.Assignment.WAIT)
-        self._chosen += 1
-        task = self._tasks[self._chosen % len(self._tasks)]
-        seed = self._local_seed(self._chosen)
+        number = self._chosen + 1
+        task, seed = self._tasks[number % len(self._tasks)], self._local_seed(number)
         return pb.Assignment(activity=pb.Assignment.ROLLOUT, task=task, seed=seed)
+
+    def _hold_old_weights(self, age_s: float) -> bool:
+        """Holds where the weights are too old to act on; whether they are."""
+        if age_s <= self._max_weight_age_s:
+            return False
+        self._hold(
+            "holding: weights too old",
+            f"the weights were last confirmed {age_s:.0f} s ago, {self._max_weight_age_s:.0f} s are allowed; the "
+            "robot holds until the learner confirms them",
+        )
+        return True
 
     def _demonstrate(self, rig: Rig, task: str, seed: int) -> None:
         self._begin("demonstrating")
