@@ -126,7 +126,7 @@ def test_a_kill_loses_no_row_that_was_written(tmp_path):
 
 def test_the_first_row_after_a_resume_says_so(tmp_path):
     for first in (1, 3):
-        writer = MetricsWriter(tmp_path)
+        writer = MetricsWriter(tmp_path, print)
         writer.write(first, 0, {"loss": 1.0})
         writer.write(first + 1, 0, {"loss": 1.0})
         writer.close()
