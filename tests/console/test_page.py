@@ -186,9 +186,12 @@ def test_a_gamepad_drives_with_a_dead_zone_and_presses_keys(live, open_page):
     page.evaluate("() => { pad.buttons[1].pressed = false; pad.buttons[3].pressed = true; }")
     live.wait(lambda: len(live.episodes) > before)
     assert live.episodes[before].success
+    # A key between two episodes is of neither.
+    live.wait_steps(2)
     page.evaluate("() => { pad.buttons[3].pressed = false; pad.buttons[2].pressed = true; }")
     live.wait(lambda: len(live.episodes) > before + 1)
     assert not live.episodes[before + 1].success
+    live.wait_steps(2)
     episode = live.station.feed.frame.episode
     page.evaluate("() => { pad.buttons[2].pressed = false; pad.buttons[4].pressed = true; }")
     live.wait(lambda: live.station.feed.frame.episode > episode)

@@ -129,6 +129,8 @@ def test_a_sweep_whose_terminal_closes_stops_its_runs(tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # The suite itself may run under nohup.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     wait_until(lambda: list(folder.glob("episodes/0*.safetensors")), 600)
     process.send_signal(signal.SIGHUP)

@@ -180,6 +180,15 @@ def test_a_stopped_motion_is_no_mistake_of_the_user(monkeypatch, capsys):
     assert capsys.readouterr().err == "hildaft: robot noting: stopped\n"
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as a terminal's: a suite that was started in the background has it switched off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_a_reset_holds_the_robot_at_once(notes):
     with WatchedRobot(partial(DrivingArm, notes)) as robot, Lateness() as lateness:
         pressed = []

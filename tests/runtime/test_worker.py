@@ -13,6 +13,9 @@ from hildaft.runtime.rig import Companion
 from hildaft.runtime.worker import Worker
 from point_robot import Helper, PixelPolicy, PointRobot
 
+# A link that reads from a list stands for one to a learner.
+pytestmark = pytest.mark.usefixtures("unchecked_calls")
+
 OLD_S, YOUNG_S = 400.0, 1.0
 
 

@@ -14,6 +14,9 @@ from hildaft.runtime.training_run import TrainingRun
 from hildaft.types import HilDaftError
 from run_folders import rollout
 
+# A learner that only counts stands for one that trains.
+pytestmark = pytest.mark.usefixtures("unchecked_calls")
+
 
 class CountingLearner:
     """Remembers the seeds of the episodes it was given."""
