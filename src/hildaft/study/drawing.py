@@ -39,7 +39,10 @@ def render(figure: Callable[[Entry], Figure], document: Entry) -> bytes:
 
 
 def draw_bars(document: Entry) -> Figure:
-    """Success per task and on average, beside episode length; the paper's averages as hollow marks."""
+    """Success per task and on average, beside episode length; the paper's averages as hollow marks.
+
+    Axes span what is drawn, so that methods that are near one another are told apart.
+    """
     groups, names = with_spoken(document), task_names(document)
     figure = Figure(figsize=(10.5, 0.62 * len(groups) + 1.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
@@ -69,9 +72,10 @@ def draw_bars(document: Entry) -> Figure:
     left.set_yticks(range(len(groups)), list(groups))
     left.tick_params(axis="y", labelcolor=INK)
     left.set_ylim(len(groups) - 0.5, -0.5)
-    left.set_xlim(-0.02, 1.02)
-    left.xaxis.set_major_formatter(PercentFormatter(1.0))
-    right.set_xlim(0, 52)
+    left.set_xlim(np.floor(10 * left.dataLim.x0) / 10 - 0.02, 1.02)
+    left.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    shortest, longest = right.dataLim.intervalx
+    right.set_xlim(10 * np.floor(shortest / 10) - 1, 10 * np.ceil(longest / 10) + 1)
     left.set_title("Success, 95 % intervals")
     right.set_title("Episode length (steps, failures at 50)")
     for axes in (left, right):
