@@ -62,15 +62,6 @@ def write_page(path: Path) -> None:
         lines += [f"| {title} | |", "|---|---:|"]
         lines += [f"| {text} | {document[name]} |" for text, name in rows if name in document]
         lines.append("")
-    again = path.with_name("holds.json")
-    if again.exists():
-        alone = json.loads(again.read_text())
-        lines += [
-            "The holds alone, once the watch threads took precedence on a machine as busy as in the run above: "
-            f"`{alone['command']}`, commit {alone['commit']}, {alone['machine']}: "
-            f"{alone['holds']} faults, median {alone['hold_ms_median']} ms, latest {alone['hold_ms_max']} ms.",
-            "",
-        ]
     lines += [
         "The malformed calls are wrong or missing tokens, foreign schema versions and runs, random bytes, truncated",
         "and bit-flipped episodes, episodes under another worker's name or number, wrong order, unknown methods,",
