@@ -126,8 +126,9 @@ def _to_run(given: StudyArguments, result: "StudyResult") -> list["Member"]:
     from hildaft.study.runner import run_folder
     from hildaft.study.studies import choose
 
-    earlier = read_runs(given.out / f"{result.name}.json") if given.keep else []
-    kept = set(map(key_of, earlier))
+    # Read in any case: that they are damaged is said before hours of runs, not after.
+    earlier = read_runs(given.out / f"{result.name}.json")
+    kept = set(map(key_of, earlier if given.keep else []))
     return [
         member
         for member in choose(result.members, given.only, given.seeds)
