@@ -145,6 +145,18 @@ def test_a_failure_is_told_and_the_others_go_on(
     assert (tmp_path / "study" / "s" / "good-s0" / "evaluations").is_dir()
 
 
+def test_a_study_whose_run_cannot_be_made_says_so_by_its_exit_code(tmp_path: Path) -> None:
+    words = ["study", "long-horizon", "--run", str(tmp_path / "none"), "--root", str(tmp_path)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "hildaft.cli", *words, "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "it is not finished" in ended.stderr
+
+
 def test_a_run_another_process_is_at_is_left_alone(
     tmp_path: Path, run_study: Callable[..., tuple[Runner, bool]]
 ) -> None:

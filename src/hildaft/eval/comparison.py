@@ -65,8 +65,7 @@ def over_seeds(values: Sequence[Sequence[float]], seed: int = 0) -> Interval:
     """95 % bootstrap of a mean over runs, then over each run's episodes; rows are runs.
 
     Both are drawn anew: what differs from run to run counts, not only from episode to episode. A single run leaves
-    the episodes alone; of few runs the interval is too narrow (three that differ by 5 points: it holds the mean in
-    about 84 of 100 cases), which is why `over_runs` stands beside it.
+    the episodes alone; of few runs the interval is too narrow, which is why `over_runs` stands beside it.
 
     Raises:
         HilDaftError: no runs, or a run without values.
