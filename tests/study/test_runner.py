@@ -216,7 +216,7 @@ class TestGrids:
         for each in self.plan(name, quick=quick, seeds=(0,)):
             config = parse_words(RunConfig, "x", each.words[1:], PRESETS[each.words[0]])
             total = config.training.warmup_updates + config.training.online_transitions
-            assert total in {17_000, 2_300, 3_500}, each.method
+            assert total in {17_000, 3_000, 3_500}, each.method
 
     def test_table1_and_fig5_share_runs(self) -> None:
         root = Path("r")
@@ -226,9 +226,13 @@ class TestGrids:
         words = {(each.key, each.words) for each in table}
         assert {(each.key, each.words) for each in figure} <= words
 
-    def test_all_methods_of_table1_in_the_quick_form(self) -> None:
-        quick = [each.method for each in self.plan("table1", quick=True, seeds=(0,))]
-        assert quick == list(METHODS)[:7]
+    def test_the_quick_form_has_the_methods_that_it_can_order(self) -> None:
+        quick = {each.method for each in self.plan("table1", quick=True, seeds=(0,))}
+        assert METHODS.keys() - quick == {"paper", "dsrl-offline", "dsrl-sac", "dsrl-direct"}
+
+    def test_variants_wait_until_the_main_methods_have_all_their_seeds(self) -> None:
+        order = [each.method for each in self.plan("table1", seeds=(0, 1, 2))]
+        assert set(order[:21]) == METHODS.keys() - {"dsrl-offline", "dsrl-sac", "dsrl-direct"}
 
     def test_fleets_hold_a_alone_a_and_b_and_more(self) -> None:
         robots = [each.robots for each in self.plan("multi-robot", seeds=(0,))]

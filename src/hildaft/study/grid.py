@@ -80,7 +80,7 @@ class Amounts:
 FULL: Final = Amounts()
 QUICK: Final = Amounts(
     transitions=1_500,
-    warmup_updates=800,
+    warmup_updates=1_500,
     episodes=30,
     episodes_before=10,
     episodes_during=10,
