@@ -9,6 +9,7 @@ import pytest
 
 from hildaft.eval.run_data import read_run
 from hildaft.study.collect import interventions_share
+from hildaft.study.fleets import minutes_to, pooled_curve
 from hildaft.study.grid import Measurement, Member
 from hildaft.study.overview import write_overview
 from hildaft.study.pages import length_table, not_run, reported
@@ -316,3 +317,33 @@ def test_fleets_are_tested_on_both_benches(root: Path, tmp_path: Path) -> None:
     # Twice as quick as one robot on the same seed, in as many robot minutes.
     assert "| alike | A + A | 0 | 1200 | 0.5 | 0.2 (0.50) | 0.5 (0.50) | 1.0 | 2.0 | 95.0 (" in text
     assert "| hildaft | 1 | B | 0.0: 5; 0.5: 40; 1.0: 45 |" in text
+    # From 10 to 85 % within the first quarter of a minute: 80 % at 0.233; 95 % at its end.
+    assert "| alike | 0 | 0.2 (0.50) | 0.5 (0.50) |" in text
+
+
+def test_a_level_is_reached_between_two_evaluations() -> None:
+    curve = [(0.0, 0.4), (2.0, 0.8), (4.0, 0.7), (6.0, 1.0)]
+    assert minutes_to(curve, 0.6) == pytest.approx(1.0)
+    assert minutes_to(curve, 0.85) == pytest.approx(5.0)
+    assert minutes_to(curve, 0.3) == 0.0
+    assert minutes_to(curve[:3], 0.9) is None
+    assert minutes_to([], 0.5) is None
+
+
+def test_seeds_share_a_curve_evaluation_by_evaluation() -> None:
+    def run(*points: tuple[float, int]) -> dict[str, object]:
+        fleet = [
+            {
+                "robot": "A",
+                "transitions": number,
+                "clock_minutes": minutes,
+                "tasks": [{"successes": solved, "episodes": 10}],
+            }
+            for number, (minutes, solved) in enumerate(points)
+        ]
+        return {"robots": ["A", "A"], "fleet": fleet}
+
+    runs = [run((0.0, 2), (1.0, 8), (2.0, 9)), run((0.0, 4), (3.0, 10))]
+    minutes, rates = zip(*pooled_curve(runs), strict=True)
+    assert minutes == pytest.approx((0.0, 2.0))
+    assert rates == pytest.approx((0.3, 0.9))

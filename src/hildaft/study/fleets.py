@@ -1,6 +1,7 @@
 """The multi-robot page and picture: Fig. 7, and success against minutes for one, two and four robots."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Final
@@ -30,16 +31,41 @@ def _rate(evaluation: Entry) -> float:
     return fmean(e["successes"] / e["episodes"] for e in evaluation["tasks"])
 
 
-def first_at_level(run: Entry, level: float) -> Entry | None:
-    """The first evaluation where success, averaged over the robots that trained, is so high; None if there is none."""
+def _on_the_way(run: Entry) -> list[tuple[Entry, float]]:
+    """Evaluations in the order of transitions, each with success averaged over the robots that trained."""
     trained = set(run["robots"])
     by_time: dict[int, list[Entry]] = {}
     for evaluation in run["fleet"]:
         if evaluation["robot"] in trained:
             by_time.setdefault(evaluation["transitions"], []).append(evaluation)
-    for _, evaluations in sorted(by_time.items()):
-        if fmean(map(_rate, evaluations)) >= level:
-            return evaluations[0]
+    return [(each[0], fmean(map(_rate, each))) for _, each in sorted(by_time.items())]
+
+
+def first_at_level(run: Entry, level: float) -> Entry | None:
+    """The first evaluation where success, averaged over the robots that trained, is so high; None if there is none."""
+    return next((each for each, rate in _on_the_way(run) if rate >= level), None)
+
+
+def pooled_curve(runs: Sequence[Entry]) -> list[tuple[float, float]]:
+    """Minutes by the clock and success, both averaged over runs of one fleet, evaluation by evaluation.
+
+    Runs that were evaluated less often than the longest one end the curve.
+    """
+    return [
+        (fmean(e["clock_minutes"] for e, _ in points), fmean(rate for _, rate in points))
+        for points in zip(*map(_on_the_way, runs), strict=False)
+    ]
+
+
+def minutes_to(curve: Sequence[tuple[float, float]], level: float) -> float | None:
+    """When a curve first reaches a level, on the straight line between two evaluations; None where it never does."""
+    before: tuple[float, float] | None = None
+    for minutes, rate in curve:
+        if rate >= level:
+            if before is None:
+                return minutes
+            return before[0] + (minutes - before[0]) * (level - before[1]) / (rate - before[1])
+        before = (minutes, rate)
     return None
 
 
@@ -97,12 +123,42 @@ def page(document: Entry) -> list[str]:
             f" {' | '.join(reached)} |"
             f" {' | '.join(cells)} |"
         )
-    lines += ["", "| fleet | seed | tested on | minutes: success % |", "|---|---|---|---|"]
+    lines += [*_over_seeds(document), ""]
+    lines += ["| fleet | seed | tested on | minutes: success % |", "|---|---|---|---|"]
     for run in document["runs"]:
         for robot in ("A", "B"):
             points = [e for e in run["fleet"] if e["robot"] == robot]
             curve = "; ".join(f"{e['clock_minutes']:.1f}: {100 * _rate(e):.0f}" for e in points)
             lines.append(f"| {run['method']} | {run['seed']} | {robot} | {curve} |")
+    return lines
+
+
+def _over_seeds(document: Entry) -> list[str]:
+    """Minutes to a level with the runs of all seeds together, against one robot on the same seeds."""
+    alone = {run["seed"]: run for run in document["runs"] if len(run["robots"]) == 1}
+    lines = [
+        "",
+        "The same over seeds: the mean of their evaluations, a level reached on the straight line between two of them. "
+        "In brackets the share of one robot's minutes on the same seeds.",
+        "",
+        f"| fleet | seeds | {' | '.join(f'to {100 * level:.0f} %' for level in LEVELS)} |",
+        f"|---|---|{'---|' * len(LEVELS)}",
+    ]
+    for method, runs in by_method(document).items():
+        curve = pooled_curve(runs)
+        others = [
+            alone[run["seed"]] for run in runs if run["seed"] in alone and len(run["robots"]) > 1
+        ]
+        # A share of other seeds' minutes would compare seeds.
+        reference = pooled_curve(others) if len(others) == len(runs) else []
+        cells: list[str] = []
+        for level in LEVELS:
+            minutes, single = minutes_to(curve, level), minutes_to(reference, level)
+            share = f" ({minutes / single:.2f})" if minutes is not None and single else ""
+            cells.append("not reached" if minutes is None else f"{minutes:.1f}{share}")
+        lines.append(
+            f"| {method} | {', '.join(str(run['seed']) for run in runs)} | {' | '.join(cells)} |"
+        )
     return lines
 
 
