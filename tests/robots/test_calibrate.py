@@ -78,6 +78,34 @@ def test_jogging_goes_no_further_than_the_reach(arm, monkeypatch, capsys):
     assert abs(float(last.split(",")[1]) - 0.04) < 0.01
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--reach-m", "0"], r"calibrate reach_m=0\.0: 0\.015 to 1\.0 is allowed; .* --reach-m"),
+        (["--reach-m", "0.03", "--margin-m", "0.03"], r"reach_m=0\.03: 0\.035 to 1\.0 is allowed"),
+        (["--reach-m", "nan"], r"reach_m=nan: 0\.015 to 1\.0"),
+        (["--margin-m", "0.2"], r"margin_m=0\.2: 0\.0 to 0\.1 is allowed; .* --margin-m"),
+    ],
+)
+def test_a_reach_in_which_there_is_no_box_is_refused_before_anything_connects(arm, words, said):
+    made, file = arm
+    with pytest.raises(HilDaftError, match=said):
+        calibrate([str(file), "--jog", *words])
+    assert not made.is_connected
+    assert made.sent == []
+
+
+@pytest.mark.parametrize(
+    "words", [["--reach-m", "0.015"], ["--reach-m", "0.01", "--margin-m", "0.005"]]
+)
+def test_the_least_reach_that_is_allowed_makes_a_box(arm, monkeypatch, capsys, words):
+    _, file = arm
+    moves = ["-x 20", "+y 20", "+z 20", "", *["+x 20"] * 2, *["-y 20"] * 2, *["-z 20"] * 2, "", "q"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(moves) + "\n"))
+    assert calibrate([str(file), "--jog", *words]) == 0
+    assert "put this into" in capsys.readouterr().out
+
+
 def test_without_jog_nothing_is_sent(arm, monkeypatch, capsys):
     made, file = arm
     monkeypatch.setattr("sys.stdin", io.StringIO("+x\n\nq\n"))

@@ -18,6 +18,7 @@ from hildaft.robots.workspace import Workspace
 from hildaft.types import HilDaftError
 
 _LONGEST_MM: Final = 20.0
+_LEAST_M: Final = 0.005
 _AXES: Final = {"x": 0, "y": 1, "z": 2}
 
 
@@ -60,7 +61,7 @@ def calibrate(words: Sequence[str]) -> int:
         jog: bool = False
         """Move the arm by words such as `+x` or `-z 10` (mm); without it nothing is sent, you lead it by hand."""
         reach_m: float = 0.3
-        """With --jog: how far from where it stands the arm may go at most."""
+        """With --jog: how far from where it stands the arm may go at most; the margin and 5 mm, or more."""
         margin_m: float = 0.01
         """The box is this much smaller on each side than the corners visited."""
 
@@ -68,9 +69,12 @@ def calibrate(words: Sequence[str]) -> int:
     from hildaft.config_files import read_arm
 
     given = parse_words(CalibrateArguments, "calibrate", words)
-    for name, high in (("margin_m", 0.1), ("reach_m", 1.0)):
-        if not 0.0 <= getattr(given, name) <= high:
-            msg = f"calibrate {name}={getattr(given, name)}: 0 to {high} is allowed"
+    # Within less than the margin and this about where the arm stands there is no box.
+    least = round(given.margin_m + _LEAST_M, 6)
+    for name, low, high in (("margin_m", 0.0, 0.1), ("reach_m", least, 1.0)):
+        if not low <= getattr(given, name) <= high:
+            option = f"--{name.replace('_', '-')}"
+            msg = f"calibrate {name}={getattr(given, name)}: {low} to {high} is allowed; give another {option}"
             raise HilDaftError(msg)
     config = read_arm(given.file)
     if isinstance(config, BoltArmConfig) and not given.jog:

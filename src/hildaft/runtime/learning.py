@@ -53,6 +53,10 @@ class RemoteSession:
         try:
             self._run.restore()
             self._checkpointed = self._learner.online_transitions
+            # What is there already, for `hildaft status`: the next episode may be long in coming.
+            self._progress.warmup_updates = self._learner.warmup_updates
+            self._progress.online_transitions = self._learner.online_transitions
+            self._progress.online_updates = self._learner.online_updates
             self._collect_demonstrations()
             if not self._stop.is_set():
                 self._roster.stage = "warm-up"
