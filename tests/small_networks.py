@@ -51,4 +51,5 @@ def make_batch(tasks: range = range(N), seed: int = 1) -> Batch:
         next_features=normal(6),
         next_proprio=normal(2),
         from_demos=(torch.arange(B) < B // 2).expand(n, B),
+        is_chosen=torch.ones(n, B, dtype=torch.bool),
     )

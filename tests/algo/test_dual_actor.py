@@ -180,6 +180,18 @@ def test_cloning_sees_the_rollouts_it_is_told_to(
     assert (bc_loss(0.5, 1.0) != bc_loss(0.5, 100.0)) is sees_successes
 
 
+@pytest.mark.parametrize("bc_data", ["demos", "successes", "all"])
+def test_no_hand_over_is_cloned(bc_data: Literal["demos", "successes", "all"]) -> None:
+    def bc_loss(action: float) -> float:
+        rows = make_batch()
+        rows.is_chosen[:, -1] = False
+        rows.action[:, -1] = action
+        config = replace(HILDAFT, bc_data=bc_data)
+        return build(config).update_primary(rows, "online")["actor/bc_loss"]
+
+    assert bc_loss(1.0) == bc_loss(100.0)
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_cloning_follows_the_actions_that_critics_find_better(
     temperature: float, monkeypatch: pytest.MonkeyPatch

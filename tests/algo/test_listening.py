@@ -43,6 +43,7 @@ class LinearProblem:
             next_features=state,
             next_proprio=torch.zeros(1, ROWS, 2),
             from_demos=torch.ones(1, ROWS, dtype=torch.bool),
+            is_chosen=torch.ones(1, ROWS, dtype=torch.bool),
         )
 
     def talk_tweak(self) -> TalkTweakBatch:

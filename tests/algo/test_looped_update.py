@@ -44,6 +44,7 @@ def batches() -> tuple[Batch, TalkTweakBatch]:
         next_features=normal(9),
         next_proprio=normal(2),
         from_demos=(torch.arange(B) < B // 2).expand(N, B),
+        is_chosen=torch.ones(N, B, dtype=torch.bool),
     )
     talk = TalkTweakBatch(
         h=normal(6),

@@ -40,6 +40,15 @@ def test_advantage_weights_grow_with_the_advantage_up_to_a_limit() -> None:
     assert not weight.requires_grad
 
 
+def test_rows_that_are_all_far_worse_weigh_alike_and_never_nothing() -> None:
+    advantage = tensor([[-0.3, -0.301, -0.299]])
+    keep = tensor([[True, True, False]])
+    weight = losses.advantage_weights(advantage, keep, tensor([[0.001]]), 5.0)
+    assert (weight[0, :2] > 0).all()
+    assert weight[0, 0] == weight[0, 1]
+    assert weight[0, 2] == 0
+
+
 def test_karras_form_weighs_small_noise_more() -> None:
     action, demonstrated = tensor([[1.0, 1.0], [1.0, 1.0]]), torch.zeros(2, 2)
     sigma = tensor([0.5, 1.0])

@@ -96,6 +96,35 @@ def test_interventions_can_go_to_the_rollouts_too() -> None:
     assert buffers.counts()["pick"]["demos"] == 2
 
 
+def test_a_hand_overs_steps_are_kept_and_marked_as_nobodys_choice() -> None:
+    """Between a correction and the policy's next step a person's arm stands still, then gathers speed."""
+    buffers = with_first_task(replay())
+    lived = episode(1, [False, True, False, False, False], terminated=True)
+    policy, human, executed = (np.zeros((5, 7), np.float32) for _ in range(3))
+    # Beyond the range, as a policy may say it; the robot gets it cut.
+    policy[:], executed[:] = 1.5, 1.0
+    executed[2], executed[3] = 0.0, 0.5
+    human[:] = np.nan
+    human[1], executed[1] = -0.25, -0.25
+    buffers.add_episode(
+        replace(lived, policy_action=policy, human_action=human, executed_action=executed)
+    )
+    buffers.add_episode(episode(2, [False, True]))
+    batch = buffers.sample(4000, generator(), "online")
+    stamps, chosen = batch.h[1, :, 0], batch.is_chosen[1]
+    assert set(stamps[~chosen].tolist()) == {1002, 1003}
+    assert set(stamps[chosen].tolist()) == {1000, 1001, 1004, 2000, 2001}
+
+
+def test_an_episode_without_a_policys_action_is_somebodys_choice() -> None:
+    buffers = replay()
+    nothing = np.full((3, 7), np.nan, np.float32)
+    for task in TASKS:
+        recorded = episode(1, [False] * 3, task=task, source="demo")
+        buffers.add_episode(replace(recorded, policy_action=nothing))
+    assert buffers.sample(50, generator(), "warmup").is_chosen.all()
+
+
 def test_corrections_without_words_are_no_talk_and_tweak() -> None:
     buffers = replay()
     buffers.add_episode(episode(1, [True, True], words=False))

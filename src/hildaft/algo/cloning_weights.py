@@ -20,13 +20,13 @@ WEIGHT_LIMIT: Final = 5.0
 
 
 def cloned_rows(batch: Batch, config: DualActorConfig) -> Bool[Tensor, "n b"]:
-    """The rows that eq. 5 sees (`bc_data`)."""
+    """The rows that eq. 5 sees (`bc_data`); none of a hand-over, whose action nobody chose."""
     if config.bc_data == "all":
-        return torch.ones_like(batch.from_demos)
+        return batch.is_chosen
     if config.bc_data == "demos":
-        return batch.from_demos
+        return batch.from_demos & batch.is_chosen
     # Only an episode that ended in success has a return.
-    return batch.from_demos | (batch.mc_return > 0)
+    return (batch.from_demos | (batch.mc_return > 0)) & batch.is_chosen
 
 
 def weighs_by_advantage(config: DualActorConfig, phase: Phase, updates: int) -> bool:

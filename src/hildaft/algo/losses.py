@@ -5,10 +5,14 @@ configuration, no randomness; every weight that the paper leaves open is an argu
 """
 
 import math
+from typing import Final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+_LEAST_EXPONENT: Final = -20.0
+"""Of X4's weights: exp(-20) is nothing beside 1, and not 0."""
 
 
 def q_loss(q_value: Float[Tensor, "*n b"]) -> Float[Tensor, "*n"]:
@@ -40,7 +44,9 @@ def advantage_weights(
     Differs from the paper (X4): eq. 5 follows all actions alike, a person's pauses and slips too. Weights of
     advantage-weighted regression (Peng et al., 2019) follow those that the critics find better than the policy's own.
     """
-    return (advantage.detach() / scale).exp().clamp(max=limit) * keep
+    # Where all of a task's rows are far worse than the policy's own actions they weigh alike; zeros would have no mean.
+    exponent = (advantage.detach() / scale).clamp(min=_LEAST_EXPONENT)
+    return exponent.exp().clamp(max=limit) * keep
 
 
 def karras_bc_loss(

@@ -55,6 +55,8 @@ class Batch:
     next_proprio: Float[Tensor, "n b p"]
     from_demos: Bool[Tensor, "n b"]
     """Drawn from the demonstrations, which hold the interventions too."""
+    is_chosen: Bool[Tensor, "n b"]
+    """The policy or the human chose the action; False in a hand-over, in which the robot stands still or slows down."""
 
     def pooled(self) -> "Batch":
         """The same transitions as those of a single task."""
@@ -148,7 +150,8 @@ class Replay:
 
         self._h, self._features = column(dims.h), column(dims.features)
         self._proprio, self._action = column(dims.proprio), column(ACTION_DIM)
-        self._reward, self._not_terminal, self._mc_return = column(), column(), column()
+        # Reward, not terminal, return, chosen: one gather for what are single figures.
+        self._outcome = column(4)
         self._command = column(dtype=torch.int64)
         self._robot = column(dtype=torch.int64)
         self._robots: list[str] = []
@@ -207,29 +210,34 @@ class Replay:
         """
         from_demos = batch_per_task if phase == "warmup" else batch_per_task // 2
         tasks = range(len(self.tasks)) if tasks is None else tasks
-        parts = [self._draw("demos", tasks, from_demos, generator)]
+        numbers = torch.arange(tasks.start, tasks.stop, device=self._device)
+        self._require_rows("demos", tasks)
+        parts = [self._index["demos"].draw(numbers, from_demos, generator)]
         if from_demos < batch_per_task:
             rollouts = batch_per_task - from_demos
-            parts.append(self._draw("rollouts", tasks, rollouts, generator))
+            self._require_rows("rollouts", tasks)
+            parts.append(self._index["rollouts"].draw(numbers, rollouts, generator))
         rows = torch.cat(parts, dim=1)
         n, b = rows.shape
         both = torch.stack([rows, rows + 1]).flatten()
         h, next_h = self._h.index_select(0, both).view(2, n, b, -1)
         features, next_features = self._features.index_select(0, both).view(2, n, b, -1)
         proprio, next_proprio = self._proprio.index_select(0, both).view(2, n, b, -1)
+        reward, not_terminal, mc_return, chosen = self._outcome[rows].unbind(-1)
         return Batch(
             tasks=tasks,
             h=h,
             features=features,
             proprio=proprio,
             action=self._action[rows],
-            reward=self._reward[rows],
-            not_terminal=self._not_terminal[rows],
-            mc_return=self._mc_return[rows],
+            reward=reward,
+            not_terminal=not_terminal,
+            mc_return=mc_return,
             next_h=next_h,
             next_features=next_features,
             next_proprio=next_proprio,
             from_demos=(torch.arange(b, device=self._device) < from_demos).expand(n, b),
+            is_chosen=chosen > 0,
         )
 
     def sample_talk_tweak(
@@ -267,9 +275,7 @@ class Replay:
             tasks=tuple(present),
         )
 
-    def _draw(
-        self, buffer: Buffer, tasks: range, count: int, generator: torch.Generator
-    ) -> Int[Tensor, "n count"]:
+    def _require_rows(self, buffer: Buffer, tasks: range) -> None:
         for task in tasks:
             if not self._rows[buffer][task]:
                 msg = (
@@ -277,8 +283,6 @@ class Replay:
                     "add episodes first"
                 )
                 raise HilDaftError(msg)
-        numbers = torch.arange(tasks.start, tasks.stop, device=self._device)
-        return self._index[buffer].draw(numbers, count, generator)
 
     def _check(self, episode: Episode) -> int:
         if not self._pooled and episode.task not in self.tasks:
@@ -313,6 +317,7 @@ class Replay:
         belongs: Bool[np.ndarray, " t"],
         returns: Float[np.ndarray, " t"],
     ) -> None:
+        outcome = (episode.reward, ~episode.terminated, returns, _is_chosen(episode))
         edges = np.flatnonzero(np.diff(np.concatenate([[False], belongs, [False]]).astype(np.int8)))
         for start, stop in edges.reshape(-1, 2):
             first = self._allocate(task, store, int(stop - start) + 1)
@@ -328,9 +333,7 @@ class Replay:
             self._proprio[into_frames] = torch.from_numpy(episode.proprio[frames]).to(self._device)
             for column, values in (
                 (self._action, episode.executed_action),
-                (self._reward, episode.reward),
-                (self._not_terminal, (~episode.terminated).astype(np.float32)),
-                (self._mc_return, returns),
+                (self._outcome, np.stack(outcome, axis=1).astype(np.float32)),
                 (self._command, episode.refinement.astype(np.int64)),
             ):
                 column[into_steps] = torch.from_numpy(values[steps]).to(self._device)
@@ -362,6 +365,13 @@ class Replay:
             rows = self._rows[name][task]
             while rows and low <= rows[0] < high:
                 rows.popleft()
+
+
+def _is_chosen(episode: Episode) -> Bool[np.ndarray, " t"]:
+    """Where what was executed is the policy's action, cut to its range, or the human's; or where none was recorded."""
+    policy = np.clip(episode.policy_action, -1.0, 1.0)
+    of_policy = (policy == episode.executed_action).all(axis=1) | np.isnan(policy).any(axis=1)
+    return of_policy | ~np.isnan(episode.human_action).any(axis=1)
 
 
 def _returns(episode: Episode, discount: float) -> Float[np.ndarray, " t"]:
