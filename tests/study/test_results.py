@@ -330,7 +330,7 @@ def test_a_level_is_reached_between_two_evaluations() -> None:
     assert minutes_to([], 0.5) is None
 
 
-def test_seeds_share_a_curve_evaluation_by_evaluation() -> None:
+def test_seeds_share_a_curve_wherever_each_was_evaluated() -> None:
     def run(*points: tuple[float, int]) -> dict[str, object]:
         fleet = [
             {
@@ -343,7 +343,13 @@ def test_seeds_share_a_curve_evaluation_by_evaluation() -> None:
         ]
         return {"robots": ["A", "A"], "fleet": fleet}
 
-    runs = [run((0.0, 2), (1.0, 8), (2.0, 9)), run((0.0, 4), (3.0, 10))]
-    minutes, rates = zip(*pooled_curve(runs), strict=True)
-    assert minutes == pytest.approx((0.0, 2.0))
-    assert rates == pytest.approx((0.3, 0.9))
+    plain = run((0.0, 2), (2.0, 6), (4.0, 10))
+    # Stopped and resumed, a fleet is evaluated once more, where that tells nothing new.
+    resumed = run((0.0, 2), (1.0, 4), (2.0, 6), (4.0, 10))
+    steeper = run((0.0, 4), (3.0, 10))
+    for runs in ([plain], [plain, resumed]):
+        assert minutes_to(pooled_curve(runs), 0.9) == pytest.approx(3.5)
+    minutes, rates = zip(*pooled_curve([plain, steeper]), strict=True)
+    assert minutes == pytest.approx((0.0, 2.0, 3.0))
+    assert rates == pytest.approx((0.3, 0.7, 0.9))
+    assert pooled_curve([]) == []

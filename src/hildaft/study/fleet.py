@@ -68,7 +68,7 @@ class _Fleet:
     ) -> None:
         self._config, self._folder, self._robots, self._stop = config, folder, robots, stop
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._snapshot = 0
+        self._snapshots = Snapshots(config, folder)
 
     def run(self) -> bool:
         """Until the learner is finished; False where stopped before."""
@@ -86,11 +86,11 @@ class _Fleet:
                     name = f"robot-{number}-{robot}"
                     if name not in self._processes and address:
                         self._join(name, robot, address)
-                self._set_aside()
+                self._snapshots.set_aside()
                 self._stop.wait(_POLL_S)
             return False
         finally:
-            self._set_aside()
+            self._snapshots.set_aside()
             self._end()
 
     def _launch(self, name: str, *words: str) -> None:
@@ -134,19 +134,6 @@ class _Fleet:
         wanted = self._config.training.demonstrations * len(self._config.tasks)
         return len(list((self._folder / "episodes").glob("*-demo.safetensors"))) >= wanted
 
-    def _set_aside(self) -> None:
-        """Keeps a copy of the newest checkpoint once the next multiple of `every` is passed."""
-        every = self._config.evaluation.every
-        for checkpoint in list_checkpoints(self._folder / "checkpoints")[-1:]:
-            step = int(checkpoint.name.split("-")[1])
-            transitions = step - self._config.training.warmup_updates
-            if transitions >= self._config.training.online_transitions:
-                # The last one is taken when the learner has made its last update.
-                return
-            if transitions >= 0 and (transitions // every > self._snapshot or transitions == 0):
-                self._snapshot = transitions // every
-                _copy(checkpoint, self._folder, transitions)
-
     def _end(self) -> None:
         for process in self._processes.values():
             if process.poll() is None:
@@ -160,20 +147,51 @@ class _Fleet:
                 process.wait()
 
 
-def _copy(checkpoint: Path, folder: Path, transitions: int) -> None:
+@final
+class Snapshots:
+    """Copies of a run's policies on the way, one for each multiple of `evaluation.every` transitions."""
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        """A resumed fleet goes on with those there are."""
+        self._training, self._every, self._folder = config.training, config.evaluation.every, folder
+        self._newest = max(
+            (int(path.name) // self._every for path in _snapshots(folder)), default=0
+        )
+
+    def set_aside(self) -> None:
+        """Keeps a copy of the newest checkpoint once the next multiple is passed."""
+        for checkpoint in list_checkpoints(self._folder / "checkpoints")[-1:]:
+            step = int(checkpoint.name.split("-")[1])
+            transitions = step - self._training.warmup_updates
+            if transitions >= self._training.online_transitions:
+                # The last one is taken when the learner has made its last update.
+                return
+            number = transitions // self._every
+            due = number > self._newest or transitions == 0
+            # Where the learner has dropped the checkpoint meanwhile, the next one is taken.
+            if transitions >= 0 and due and _copy(checkpoint, self._folder, transitions):
+                self._newest = number
+
+
+def _snapshots(folder: Path) -> list[Path]:
+    return sorted((folder / "snapshots").glob("[0-9]*"))
+
+
+def _copy(checkpoint: Path, folder: Path, transitions: int) -> bool:
+    """Whether the checkpoint is set aside; False where it was gone before it was copied."""
     target = folder / "snapshots" / f"{transitions:06d}"
     if target.exists():
-        return
+        return True
     part = target.with_name(f".writing-{target.name}")
     shutil.rmtree(part, ignore_errors=True)
     try:
         shutil.copytree(checkpoint, part / "checkpoints" / checkpoint.name)
     except FileNotFoundError:
-        # The learner has dropped it meanwhile; the next one is there soon.
         shutil.rmtree(part, ignore_errors=True)
-        return
+        return False
     shutil.copyfile(folder / "config.yaml", part / "config.yaml")
     part.rename(target)
+    return True
 
 
 def _evaluate(
@@ -184,7 +202,7 @@ def _evaluate(
     last = int(newest.name.split("-")[1]) - config.training.warmup_updates
     _copy(newest, folder, last)
     clock = OnlineClock(folder)
-    for snapshot in sorted((folder / "snapshots").glob("[0-9]*")):
+    for snapshot in _snapshots(folder):
         transitions = int(snapshot.name)
         final_one = transitions == last
         at_an_end = final_one or transitions == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -47,14 +48,19 @@ def first_at_level(run: Entry, level: float) -> Entry | None:
 
 
 def pooled_curve(runs: Sequence[Entry]) -> list[tuple[float, float]]:
-    """Minutes by the clock and success, both averaged over runs of one fleet, evaluation by evaluation.
+    """Minutes by the clock and success averaged over runs of one fleet, straight between the evaluations of each run.
 
-    Runs that were evaluated less often than the longest one end the curve.
+    It has a point wherever a run has one, and ends with the run that ended first.
     """
-    return [
-        (fmean(e["clock_minutes"] for e, _ in points), fmean(rate for _, rate in points))
-        for points in zip(*map(_on_the_way, runs), strict=False)
+    curves = [
+        ([e["clock_minutes"] for e, _ in points], [rate for _, rate in points])
+        for points in map(_on_the_way, runs)
     ]
+    if not all(minutes for minutes, _ in curves):
+        return []
+    end = min((minutes[-1] for minutes, _ in curves), default=0.0)
+    at = sorted({m for minutes, _ in curves for m in minutes if m <= end})
+    return [(m, fmean(float(np.interp(m, *curve)) for curve in curves)) for m in at]
 
 
 def minutes_to(curve: Sequence[tuple[float, float]], level: float) -> float | None:
@@ -138,7 +144,7 @@ def _over_seeds(document: Entry) -> list[str]:
     alone = {run["seed"]: run for run in document["runs"] if len(run["robots"]) == 1}
     lines = [
         "",
-        "The same over seeds: the mean of their evaluations, a level reached on the straight line between two of them. "
+        "The same over seeds: the mean of their curves, straight between evaluations. "
         "In brackets the share of one robot's minutes on the same seeds.",
         "",
         f"| fleet | seeds | {' | '.join(f'to {100 * level:.0f} %' for level in LEVELS)} |",
