@@ -181,6 +181,59 @@ def test_new_episodes_are_added_to_an_export(store, tmp_path):
     assert export_dataset(store, tmp_path / "dataset", LABELS).added == 0
 
 
+def store_of(folder, tasks, **more):
+    store = EpisodeStore(folder)
+    for seed, task in enumerate(tasks):
+        store.append(replace(make_episode(seed, task=task), **more))
+    return store
+
+
+def tasks_in(folder):
+    """Of each episode: the task that its row names, and the text that its rows' task number stands for."""
+    return [(raw.meta["hildaft/task"], raw.task) for raw in iterate_raw(folder)]
+
+
+@pytest.mark.parametrize(
+    ("other", "more", "words"),
+    [
+        (("pick", "assemble", "upright", "pick"), {}, "task='upright', in .* it has 'pick'"),
+        (("upright", "pick", "assemble"), {"robot": "B"}, "robot='A', in .* it has 'B'"),
+    ],
+)
+def test_an_export_into_another_runs_dataset_is_refused(tmp_path, other, more, words):
+    folder = tmp_path / "dataset"
+    export_dataset(store_of(tmp_path / "a", ("upright", "pick", "assemble")), folder, LABELS)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(HilDaftError, match=words) as error:
+        export_dataset(store_of(tmp_path / "b", other, **more), folder, LABELS)
+    assert "name another folder" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_an_export_that_goes_on_with_another_action_scale_is_refused(store, tmp_path):
+    export_dataset(store, tmp_path / "dataset", LABELS)
+    other = replace(LABELS, action_scale=ActionScale(translation_m=0.01))
+    with pytest.raises(HilDaftError, match=r"translation_m=0\.015, this run has 0\.01"):
+        export_dataset(store, tmp_path / "dataset", other)
+
+
+def test_tasks_keep_their_numbers_where_an_episode_was_set_aside(tmp_path):
+    folder = tmp_path / "dataset"
+    order = ("pick", "upright", "assemble")
+    store = store_of(tmp_path / "episodes", order)
+    export_dataset(store, folder, LABELS)
+    # The first one too, which was read for its cameras.
+    for index in (0, 1):
+        store.set_aside(store.summaries()[0].path)
+        store.append(make_episode(9 + index, task=("upright", "stack")[index]))
+        result = export_dataset(store, folder, LABELS)
+        assert (result.episodes, result.added) == (4 + index, 1)
+    texts = [LABELS.instructions.get(task, task) for task in (*order, "upright", "stack")]
+    assert [text for _, text in tasks_in(folder)] == texts
+    assert [LABELS.instructions.get(task, task) for task, _ in tasks_in(folder)] == texts
+
+
 def test_an_export_as_video_opens_again_and_goes_on(store, tmp_path):
     pytest.importorskip("av")
     folder = tmp_path / "dataset"

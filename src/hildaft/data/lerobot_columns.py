@@ -46,11 +46,11 @@ def column_of(values: Any, kind: str, width: int) -> Any:  # noqa: ANN401 - pyar
     return pa.FixedSizeListArray.from_arrays(pa.array(flat, types[kind]), width)
 
 
-def features_of(episode: Episode, as_video: bool) -> dict[str, dict[str, Any]]:
-    """What info.json says of an episode's columns."""
+def features_of(images: Mapping[str, bytes], as_video: bool) -> dict[str, dict[str, Any]]:
+    """What info.json says of an episode's columns, given one image of each camera."""
     features: dict[str, dict[str, Any]] = {}
-    for camera, frames in sorted(episode.images.items()):
-        with Image.open(io.BytesIO(frames[0])) as image:
+    for camera, data in sorted(images.items()):
+        with Image.open(io.BytesIO(data)) as image:
             height, width = image.height, image.width
         names = ["height", "width", "channels"]
         as_image = {"dtype": "image", "shape": [height, width, 3], "names": names}
@@ -71,6 +71,11 @@ def final_row(episode: Episode, episode_index: int) -> dict[str, Any]:
     """The observation after the last action."""
     images = {IMAGE + camera: frames[-1] for camera, frames in sorted(episode.images.items())}
     return {"episode_index": episode_index, STATE: episode.proprio[-1].tolist(), **images}
+
+
+def images_of(final: Mapping[str, Any]) -> dict[str, bytes]:
+    """The images of a `final_row`, by camera."""
+    return {k.removeprefix(IMAGE): v for k, v in final.items() if k.startswith(IMAGE)}
 
 
 def add_frames(

@@ -5,13 +5,14 @@ the embeddings, which are made anew.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
+from hildaft.data.episode_file import EpisodeSummary
 from hildaft.data.episodes import EpisodeStore
 from hildaft.data.lerobot_columns import (
     COUNTERS,
@@ -21,6 +22,7 @@ from hildaft.data.lerobot_columns import (
     column_of,
     features_of,
     final_row,
+    images_of,
 )
 from hildaft.data.lerobot_format import (
     ACTION,
@@ -37,10 +39,12 @@ from hildaft.data.lerobot_format import (
     pyarrow_library,
     read_episode_table,
     read_ours,
+    read_table,
     write_json,
     write_parquet,
     write_tasks,
 )
+from hildaft.data.lerobot_resume import require_its_own, require_same_labels, texts_of_tasks
 from hildaft.data.lerobot_statistics import (
     STATISTICS,
     Moments,
@@ -85,14 +89,15 @@ def export_dataset(
     With `as_video` the images become H.264, smaller and lossy; without it they stay the JPEG bytes they are.
 
     Raises:
-        HilDaftError: the folder holds another dataset, the episodes have no images, or the disk is full.
+        HilDaftError: the folder holds another dataset, or another run's, the episodes have no images, or the disk is
+            full.
     """
     summaries = store.summaries()
     if not summaries:
         msg = f"episode folder {store.folder}: it is empty; there is nothing to export"
         raise HilDaftError(msg)
     try:
-        return _Exporter(store, folder, labels, as_video, max_file_mb).run()
+        return _Exporter(store, folder, labels, as_video, max_file_mb).run(summaries)
     except OSError as error:
         msg = f"dataset {folder}: {error.strerror or error}; free space, then export again: it goes on where it stopped"
         raise HilDaftError(msg) from error
@@ -110,23 +115,30 @@ class _Exporter:
     ) -> None:
         self._store, self._folder, self._labels = store, folder, labels
         self._as_video, self._max_bytes = as_video, max_file_mb * 1e6
-        tasks = dict.fromkeys(s.task for s in store.summaries())
-        self._tasks = [labels.instructions.get(task, task) for task in tasks]
-        self._task_of = {task: index for index, task in enumerate(tasks)}
+        self._tasks: list[str] = []
+        self._task_of: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
         self._features: dict[str, dict[str, Any]] | None = None
 
-    def run(self) -> ExportResult:
-        done = self._resume()
-        wanted = [index for index in self._store.indices if index not in done]
+    def run(self, summaries: Sequence[EpisodeSummary]) -> ExportResult:
+        self._resume()
+        done = {int(row["hildaft/store_index"]): row for row in self._rows}
+        for summary in summaries:
+            if summary.index in done:
+                require_its_own(self._folder, done[summary.index], summary)
+        fresh = [summary for summary in summaries if summary.index not in done]
+        texts = texts_of_tasks(self._rows, fresh, self._labels.instructions)
+        self._tasks = list(texts.values())
+        self._task_of = {task: index for index, task in enumerate(texts)}
+        wanted = [summary.index for summary in fresh]
         for batch in self._batches(wanted):
             self._rows += batch
         self._finish()
         frames = sum(int(row["length"]) for row in self._rows)
         return ExportResult(episodes=len(self._rows), frames=frames, added=len(wanted))
 
-    def _resume(self) -> set[int]:
-        """Store numbers already exported; clears what an interrupted export left half done."""
+    def _resume(self) -> None:
+        """Reads what is already exported; clears what an interrupted export left half done."""
         ours = self._folder / OURS
         if not ours.exists():
             if self._folder.exists() and any(self._folder.iterdir()):
@@ -134,11 +146,8 @@ class _Exporter:
                 raise HilDaftError(msg)
             # Marks the folder as ours before anything else, so that a killed export can be gone on with.
             write_json(ours, self._ours())
-            return set()
-        if bool(read_ours(self._folder).get("video", False)) != self._as_video:
-            was = "without" if self._as_video else "with"
-            msg = f"folder {self._folder}: it was begun {was} --video; go on that way, or name another folder"
-            raise HilDaftError(msg)
+            return
+        require_same_labels(self._folder, read_ours(self._folder), self._ours())
         for leftover in self._folder.rglob(".writing-*"):
             leftover.unlink()
         self._rows = read_episode_table(self._folder)
@@ -154,9 +163,11 @@ class _Exporter:
                 if place not in used:
                     path.unlink()
         if self._rows:
-            first = self._store.read(self._rows[0]["hildaft/store_index"])
-            self._features = features_of(first, self._as_video)
-        return {int(row["hildaft/store_index"]) for row in self._rows}
+            # Of the dataset, not of the store: an episode's file can have been set aside since.
+            row = self._rows[0]
+            place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
+            final = read_table(self._folder / FINAL.format(**place)).slice(0, 1).to_pylist()[0]
+            self._features = features_of(images_of(final), self._as_video)
 
     def _batches(self, wanted: list[int]) -> Any:  # noqa: ANN401 - an iterator of lists of rows
         """One data file after the other; each is listed in the episodes table as soon as it is whole."""
@@ -242,7 +253,8 @@ class _Exporter:
         return path.with_name(f".writing-{path.name}")
 
     def _require_same(self, episode: Episode, index: int) -> None:
-        found = features_of(episode, self._as_video)
+        first = {camera: frames[0] for camera, frames in episode.images.items()}
+        found = features_of(first, self._as_video)
         if not episode.images:
             msg = f"episode {index} of {self._store.folder} holds no images; only episodes with images can be exported"
             raise HilDaftError(msg)
