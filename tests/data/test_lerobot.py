@@ -12,7 +12,12 @@ import pytest
 from hildaft.commands.datasets import import_
 from hildaft.data.episode_builder import EpisodeBuilder, decode_jpeg
 from hildaft.data.episodes import EpisodeStore
-from hildaft.data.lerobot_format import read_episode_table, read_info, read_table
+from hildaft.data.lerobot_format import (
+    pyarrow_library,
+    read_episode_table,
+    read_info,
+    read_table,
+)
 from hildaft.robots.gym_config import GymAction, GymCamera
 from hildaft.runtime.dataset_import import DatasetMapping, import_dataset, map_actions
 from hildaft.teleop.talk import PHRASES, label_tweaks
@@ -407,6 +412,35 @@ def test_a_damaged_dataset_is_one_line(store, tmp_path):
     (tmp_path / "dataset" / "meta" / "info.json").write_text("{")
     with pytest.raises(HilDaftError, match="damaged"):
         read_info(tmp_path / "dataset")
+
+
+def rewritten(folder, name, change):
+    """A copy's parquet file, changed."""
+    (path,) = folder.glob(name)
+    pyarrow_library().parquet.write_table(change(read_table(path)), path)
+
+
+def test_a_download_that_is_not_whole_is_one_line(store, tmp_path):
+    whole = tmp_path / "dataset"
+    export_dataset(store, whole, LABELS)
+    back = EpisodeStore(tmp_path / "back")
+    # A file of the episodes table is missing; rows of a data file's last episodes are.
+    fewer, cut = (shutil.copytree(whole, tmp_path / name) for name in ("fewer", "cut"))
+    rewritten(fewer, "meta/episodes/*/*.parquet", lambda table: table.slice(0, 5))
+    with pytest.raises(HilDaftError, match=r"total_episodes=7, the episodes table has 5") as error:
+        import_dataset(fewer, back, Pixels(), ("pick", "assemble"), None)
+    assert "\n" not in str(error.value)
+    assert len(back) == 0
+    rewritten(cut, "data/*/*.parquet", lambda table: table.slice(0, 4 + 5 + 6))
+    with pytest.raises(HilDaftError, match=r"episode 3 is not in file-000\.parquet") as error:
+        import_dataset(cut, back, Pixels(), ("pick", "assemble"), None)
+    assert "\n" not in str(error.value)
+    # What is there came over once, also when it is left out the next time; the whole download goes on.
+    with pytest.raises(HilDaftError, match="episode 3 is not in"):
+        import_dataset(cut, back, Pixels(), ("pick", "assemble"), None)
+    assert len(back) == 3
+    result = import_dataset(whole, back, Pixels(), ("pick", "assemble"), None)
+    assert (result.episodes, result.present) == (4, 3)
 
 
 def test_inspection_counts_and_warns(store, tmp_path):

@@ -57,13 +57,21 @@ def iterate_raw(
         skips: asked of each episode before one of its images is decoded.
 
     Raises:
-        HilDaftError: the dataset is damaged, of another version, or holds videos and PyAV is not installed.
+        HilDaftError: the dataset is damaged, not whole, of another version, or holds videos and PyAV is not installed.
     """
     info = read_info(folder)
     rows = {int(row["episode_index"]): row for row in read_episode_table(folder)}
+    if len(rows) != info.episodes:
+        msg = (
+            f"dataset {folder}: meta/info.json says total_episodes={info.episodes}, the episodes table has {len(rows)};"
+            " the download, or export, is not whole: do it again"
+        )
+        raise HilDaftError(msg)
     tasks = read_tasks(folder)
-    files = sorted({(r["data/chunk_index"], r["data/file_index"]) for r in rows.values()})
-    for chunk, number in files:
+    files: dict[tuple[int, int], set[int]] = {}
+    for index, row in rows.items():
+        files.setdefault((row["data/chunk_index"], row["data/file_index"]), set()).add(index)
+    for (chunk, number), missing in sorted(files.items()):
         path = folder / info.data_path.format(chunk_index=chunk, file_index=number)
         finals = _finals(folder, chunk, number)
         for index, table in _episodes_of(path):
@@ -73,9 +81,16 @@ def iterate_raw(
                     " not what the episodes table says; the download is not whole"
                 )
                 raise HilDaftError(msg)
+            missing.discard(index)
             raw = _raw(info, index, table, rows[index], tasks, finals.get(index, {}))
             if not skips(raw):
                 yield raw
+        if missing:
+            msg = (
+                f"dataset {folder}: episode {min(missing)} is not in {path.name}, where the episodes table has it;"
+                " the download is not whole: do it again, then import again"
+            )
+            raise HilDaftError(msg)
 
 
 def _episodes_of(path: Path) -> Iterator[tuple[int, Any]]:
