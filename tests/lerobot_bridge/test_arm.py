@@ -251,6 +251,16 @@ def test_keys_that_do_not_fit_are_named_before_anything_moves(urdf, change, word
     assert not arm.is_connected
 
 
+def test_a_crop_that_does_not_fit_is_named_before_anything_moves(urdf):
+    cameras = {"head": CameraKey(key="front", crop=(0, 20, 48, 48))}
+    robot, arm = robot_by("joints", urdf, cameras=cameras)
+    with pytest.raises(
+        HilDaftError, match=r"head of desk crop=\(0, 20, 48, 48\).* 48 high and 64 "
+    ):
+        robot.reset("pick", 0)
+    assert arm.sent == []
+
+
 @pytest.mark.parametrize("fault", ["absent", "uncalibrated"])
 def test_an_arm_that_is_not_ready_says_so(urdf, fault):
     robot, arm = robot_by("joints", urdf)

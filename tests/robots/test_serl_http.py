@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import replace
@@ -20,8 +21,10 @@ from hildaft.robots.guard import RobotError
 from hildaft.robots.safety import SafeRobot
 from hildaft.robots.serl_client import SerlClient
 from hildaft.robots.serl_http import SerlConfig, SerlRobot
+from hildaft.robots.serl_jaws import SerlJaws
 from hildaft.robots.workspace import Workspace
 from hildaft.types import HilDaftError, Robot, StoppedError
+from link_peers import wait_until
 
 BOX = Workspace(low_m=(0.4, -0.15, 0.1), high_m=(0.65, 0.15, 0.4))
 CONFIG = SerlConfig(
@@ -287,6 +290,49 @@ def test_the_jaws_do_not_hold_up_the_loop(server):
         assert time.monotonic() < deadline
     assert len(server.journal("/close_gripper")) == 1
     robot.close()
+
+
+def test_a_reset_opens_jaws_that_its_last_step_began_to_close():
+    server = Server("--gripper-s", "1.2")
+    robot = robot_on(server)
+    robot.reset("pick", 0)
+    robot.step(act(jaws=1.0))
+    assert robot.reset("pick", 1).proprio[1] == 0.0
+    wait_until(lambda: server.journal("/open_gripper"))
+    wait_until(lambda: robot.look().proprio[0] == 1.0)
+    [closed], [opened] = server.journal("/close_gripper"), server.journal("/open_gripper")
+    assert opened[0] - closed[0] >= 1.2
+    robot.close()
+    server.close()
+
+
+def test_a_reset_opens_jaws_that_another_process_has_left_closed(server):
+    SerlClient(server.url, CONFIG.timeout_s).command_gripper("close")
+    robot = robot_on(server)
+    robot.reset("pick", 0)
+    wait_until(lambda: robot.look().proprio[0] == 1.0)
+    robot.close()
+
+
+def test_jaws_that_do_not_come_to_an_end_are_a_fault_and_a_halt_does_not_wait_for_them():
+    gone, halted = threading.Event(), threading.Event()
+
+    def require_going():
+        if halted.is_set():
+            raise StoppedError("stopped")
+
+    jaws = SerlJaws("franka", lambda command: gone.wait(60) and None, require_going, 0.05)
+    jaws.settle()
+    jaws.move(close=True)
+    with pytest.raises(RobotError, match="robot franka: its gripper has not ended") as caught:
+        jaws.settle()
+    assert "\n" not in str(caught.value)
+    halted.set()
+    with pytest.raises(StoppedError):
+        jaws.settle()
+    gone.set()
+    halted.clear()
+    jaws.close()
 
 
 def test_a_failing_gripper_is_a_fault_of_the_next_step(server):

@@ -293,7 +293,7 @@ class LeRobotRobot:
                     f" ({frame.dtype} {frame.shape}); {_CURE}"
                 )
                 raise RobotError(msg)
-            images[name] = square_view(frame, camera.crop)
+            images[name] = square_view(frame, camera.crop, f"{name} of {self.name}")
         return images
 
     def _observe(self, observation: Mapping[str, Any]) -> Observation:

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from hildaft.robots.cameras import require_crop
 from hildaft.robots.real_arm import ArmTask, BaseAxis
 from hildaft.robots.workspace import Workspace
 from hildaft.types import ActionScale, HilDaftError
@@ -101,6 +102,9 @@ class CameraKey:
     """Name of the image in the arm's observation."""
     crop: tuple[int, int, int, int] | None = None
     """Top, left, height and width in pixels that are kept; a centred square where not given."""
+
+    def __post_init__(self) -> None:
+        require_crop(self.crop)
 
 
 @dataclass(frozen=True, kw_only=True)

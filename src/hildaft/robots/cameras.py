@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, final, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeAlias, final, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +15,15 @@ from hildaft.types import HilDaftError
 IMAGE_SIZE: Final = 128
 """Side in px of the views that the policy gets."""
 Frame = UInt8[np.ndarray, "h w 3"]
+Crop: TypeAlias = tuple[int, int, int, int]
+"""Top, left, height and width in pixels that are kept of a frame."""
+
+
+def require_crop(crop: Crop | None) -> None:
+    """Raises HilDaftError where a crop can lie in no frame, however large."""
+    if crop is not None and (min(crop[:2]) < 0 or min(crop[2:]) < 1):
+        msg = f"cameras.crop={crop}: top and left from 0, height and width from 1 are allowed"
+        raise HilDaftError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +44,9 @@ class CameraConfig:
     """Top, left, height and width in pixels that are kept; a centred square where not given."""
     max_age_s: float = 0.25
     """An older frame is a fault: the robot holds."""
+
+    def __post_init__(self) -> None:
+        require_crop(self.crop)
 
 
 @runtime_checkable
@@ -169,12 +181,22 @@ def _library(module: str, package: str, camera: str) -> Any:  # noqa: ANN401 - a
 
 
 def square_view(
-    frame: UInt8[np.ndarray, "h w 3"], kept: tuple[int, int, int, int] | None
+    frame: UInt8[np.ndarray, "h w 3"], kept: Crop | None, camera: str
 ) -> UInt8[np.ndarray, "128 128 3"]:
-    """The part of a frame that is kept (top, left, height, width; a centred square for None), at the policy's size."""
+    """The part of a frame that is kept (a centred square for None), at the policy's size.
+
+    Raises:
+        HilDaftError: that part leaves the frame; `camera` is whose it is.
+    """
     height, width = frame.shape[:2]
     side = min(height, width)
     crop = ((height - side) // 2, (width - side) // 2, side, side) if kept is None else kept
     top, left, tall, wide = crop
+    if min(top, left) < 0 or min(tall, wide) < 1 or top + tall > height or left + wide > width:
+        msg = (
+            f"camera {camera} crop={crop}: it leaves the frame, which is {height} high and {width} wide; top + height"
+            f" up to {height} and left + width up to {width} are allowed: mend crop in the robot's file"
+        )
+        raise HilDaftError(msg)
     cut = Image.fromarray(frame[top : top + tall, left : left + wide])
     return np.asarray(cut.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX))

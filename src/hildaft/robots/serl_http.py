@@ -8,7 +8,6 @@ jumps stops the episode; and the quaternion's order is checked against the serve
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal, TypeAlias, final
@@ -21,6 +20,7 @@ from hildaft.robots.guard import Bounds, PoseGuard, RobotError
 from hildaft.robots.pose import Pose, QuaternionOrder, from_euler, turn_between
 from hildaft.robots.real_arm import ArmTask, BaseAxis
 from hildaft.robots.serl_client import SerlClient, ServerState
+from hildaft.robots.serl_jaws import SerlJaws
 from hildaft.robots.workspace import Workspace
 from hildaft.types import (
     CONTROL_HZ,
@@ -37,6 +37,8 @@ Verdict: TypeAlias = Callable[[], Literal["go on", "success", "failure"]]
 _STILL_M_S: Final = 0.01
 """Below this speed the arm counts as at rest."""
 _ORDER_ERROR_RAD: Final = 0.05
+_JAWS_S: Final = 8.0
+"""How long a reset waits for a gripper command under way, whose route ends within 5 s."""
 
 COMPLIANT: Final[dict[str, float]] = {
     "translational_stiffness": 2000.0,
@@ -145,9 +147,6 @@ class SerlRobot:
         self.config: Final = config
         self._client, self._cameras = client, dict(cameras)
         self._verdict, self._sleep = verdict, sleep
-        self._jaws: Final = ThreadPoolExecutor(1, thread_name_prefix="gripper")
-        self._jaw_move: Future[None] | None = None
-        self._closed = False
         self._by_parts = config.gripper == "none"
         roll_pitch_yaw = np.array(config.reset_pose[3:])
         self._upright: Final = Pose(np.array(config.reset_pose[:3]), from_euler(roll_pitch_yaw))
@@ -160,6 +159,9 @@ class SerlRobot:
             jump_rad=config.jump_rad,
         )
         self._guard: Final = PoseGuard(config.name, bounds, sleep=sleep)
+        going = self._guard.require_going
+        patience_s = config.timeout_s + _JAWS_S
+        self._jaws: Final = SerlJaws(config.name, client.command_gripper, going, patience_s)
         self._steps = self._episodes = 0
 
     @property
@@ -206,6 +208,8 @@ class SerlRobot:
                 f" own Euler angles; is it {other!r}? Nothing was moved"
             )
             raise RobotError(msg)
+        # A crop that does not fit is said before the arm moves.
+        self._views()
         self._guard.measured = pose
         notes += self._guard.describe(pose)
         jaws = "none" if self._by_parts else f"{state.gripper:.2f} open"
@@ -243,6 +247,11 @@ class SerlRobot:
             client.reset_joints()
             self._look(check_jump=False)
         self._episodes += 1
+        # What an episode's last step began must end first, or the jaws would not open.
+        self._jaws.settle()
+        if self._state().gripper < 0.5:
+            # Closed, whoever closed them: a process before this one, perhaps.
+            self._jaws.closed = True
         self._move_jaws(close=False)
         goal = guard.start_pose(seed, config.reset_spread_m)
         guard.drive(goal, self._send, partial(self._look, check_jump=True))
@@ -293,7 +302,7 @@ class SerlRobot:
     def close(self) -> None:
         """Stops, lets the cameras go."""
         self.stop()
-        self._jaws.shutdown(wait=False, cancel_futures=True)
+        self._jaws.close()
         for camera in self._cameras.values():
             camera.close()
 
@@ -340,19 +349,8 @@ class SerlRobot:
             self._guard.commanded = pose
 
     def _move_jaws(self, *, close: bool) -> None:
-        """Starts the jaws where they should change and none of their commands is under way."""
-        if self.config.gripper == "none" or (self._jaw_move and not self._jaw_move.done()):
-            return
-        if self._jaw_move is not None:
-            failed, self._jaw_move = self._jaw_move.exception(), None
-            if failed is not None:
-                msg = f"robot {self.name}: its gripper failed ({failed}); the arm holds"
-                raise RobotError(msg) from failed
-        if close != self._closed:
-            self._guard.require_going()
-            self._closed = close
-            command = "close" if close else "open"
-            self._jaw_move = self._jaws.submit(self._client.command_gripper, command)
+        if self.config.gripper != "none":
+            self._jaws.move(close=close)
 
     # Reading.
 
@@ -380,14 +378,15 @@ class SerlRobot:
         raise RobotError(msg)
 
     def _observe(self, state: ServerState) -> Observation:
-        closed = float(self._closed)
+        closed = float(self._jaws.closed)
         opening = 1.0 - closed if np.isnan(state.gripper) else float(np.clip(state.gripper, 0, 1))
-        images = {
-            name: square_view(camera.read(), self._crop(name))
+        proprio = np.array([opening, closed], dtype=np.float32)
+        return Observation(images=self._views(), proprio=proprio)
+
+    def _views(self) -> dict[str, np.ndarray]:
+        known = self.config.cameras
+        crops = {name: known[name].crop if name in known else None for name in self._cameras}
+        return {
+            name: square_view(camera.read(), crops[name], f"{name} of {self.name}")
             for name, camera in self._cameras.items()
         }
-        return Observation(images=images, proprio=np.array([opening, closed], dtype=np.float32))
-
-    def _crop(self, name: str) -> tuple[int, int, int, int] | None:
-        camera = self.config.cameras.get(name)
-        return None if camera is None else camera.crop
