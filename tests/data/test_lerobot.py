@@ -353,6 +353,20 @@ def test_what_lerobot_wrote_is_imported(tmp_path, kind):
     assert np.abs(head[:, ::-1].astype(int) - wrist).mean() < 4
 
 
+def test_a_corrected_mapping_is_refused_and_another_task_is_no_correction(tmp_path):
+    store, theirs = EpisodeStore(tmp_path / "episodes"), WRITTEN_BY_LEROBOT / "image"
+    import_dataset(theirs, store, Pixels(), ("pick",), MAPPING)
+    corrected = replace(MAPPING, action=(GymAction(means="dx", unit=0.02), *MAPPING.action[1:]))
+    for mapping in (corrected, replace(MAPPING, tasks={"push the block": "assemble"})):
+        with pytest.raises(HilDaftError, match=r"another mapping.* new folder") as error:
+            import_dataset(theirs, store, Pixels(), ("pick", "assemble"), mapping)
+        assert "\n" not in str(error.value)
+    assert len(store) == 2
+    more = replace(MAPPING, tasks={**MAPPING.tasks, "lift the block": "assemble"})
+    result = import_dataset(theirs, store, Pixels(), ("pick", "assemble"), more)
+    assert (result.episodes, result.present) == (1, 2)
+
+
 def test_frames_of_a_later_episode_are_its_own(tmp_path):
     pytest.importorskip("av")
     images, videos = (list(iterate_raw(WRITTEN_BY_LEROBOT / k)) for k in ("image", "video"))

@@ -1,5 +1,6 @@
 """HIL-SERL's demonstrations from their pickle to our episodes, by the commands a user has."""
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from hildaft.commands.datasets import convert_pickle, import_
 from hildaft.config_files import read_yaml
 from hildaft.data.episode_builder import decode_jpeg
 from hildaft.data.episodes import EpisodeStore
-from hildaft.robots.gym_config import GymCamera
+from hildaft.data.import_ledger import fingerprint
+from hildaft.robots.gym_config import GymAction, GymCamera
 from hildaft.robots.pose import from_euler, matrix_of
 from hildaft.runtime.transition_import import TransitionMapping, import_transitions
 from hildaft.types import Encoded, HilDaftError
@@ -112,6 +114,42 @@ def test_base_axes_stay_and_what_is_too_large_is_counted(tmp_path):
     result = import_transitions(target, store, Pixels(), replace(MAPPING, frame="base"))
     assert result.clipped == 1.0
     assert store.read(0).executed_action[0, :3].tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": (GymAction(means="dx", unit=0.03), *MAPPING.action[1:])},
+        {"task": "assemble"},
+        {"frame": "base"},
+    ],
+)
+def test_a_corrected_mapping_is_not_a_second_import(tmp_path, change):
+    store = EpisodeStore(tmp_path / "episodes")
+    target = converted(tmp_path, transitions())
+    import_transitions(target, store, Pixels(), MAPPING)
+    with pytest.raises(HilDaftError, match=r"another mapping.* new folder") as error:
+        import_transitions(target, store, Pixels(), replace(MAPPING, **change))
+    assert "\n" not in str(error.value)
+    assert len(store) == 2
+    fresh = EpisodeStore(tmp_path / "fresh")
+    corrected = replace(MAPPING, **change)
+    assert import_transitions(target, fresh, Pixels(), corrected).episodes == 2
+
+
+def test_what_a_version_before_imported_is_there(tmp_path):
+    store = EpisodeStore(tmp_path / "episodes")
+    target = converted(tmp_path, transitions())
+    import_transitions(target, store, Pixels(), MAPPING)
+    # Its lines had the mapped actions' fingerprint, and no checksum.
+    names = [
+        fingerprint("pick", store.read(0).executed_action, np.array([0])),
+        fingerprint("pick", store.read(1).executed_action, np.array([4])),
+    ]
+    lines = [json.dumps({"episode": name, "number": n}) + "\n" for n, name in enumerate(names)]
+    (store.folder / "imported.jsonl").write_text("".join(lines))
+    result = import_transitions(target, store, Pixels(), MAPPING)
+    assert (result.episodes, result.present) == (0, 2)
 
 
 def test_a_recording_that_was_stopped_ends_without_success(tmp_path):

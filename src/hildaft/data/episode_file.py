@@ -157,6 +157,17 @@ def read_summary(index: int, path: Path) -> EpisodeSummary:
     return _summarise(index, path, _read_header(path))
 
 
+def read_checksum(path: Path) -> str:
+    """What the header says the checksum of its contents is, which are not read; else as `read_summary`."""
+    return _read_header(path).get("crc32", "")
+
+
+def checksum_of(data: bytes) -> str:
+    """The same of a whole file's bytes, as `serialise_episode` makes them."""
+    length = int.from_bytes(data[:8], "little")
+    return _parse_header(Path("unwritten"), data[8 : 8 + length], length, len(data))["crc32"]
+
+
 def _summarise(index: int, path: Path, header: Mapping[str, str]) -> EpisodeSummary:
     try:
         source = header["source"]

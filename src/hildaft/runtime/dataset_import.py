@@ -1,7 +1,7 @@
 """Episodes of LeRobot datasets into our store: mapped to our actions and cameras, encoded by our networks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 
 from hildaft.data.episode_builder import EpisodeBuilder, decode_jpeg, encode_jpeg
 from hildaft.data.episodes import EpisodeStore
-from hildaft.data.import_ledger import ImportLedger, fingerprint
+from hildaft.data.import_ledger import ImportLedger, digest_of, fingerprint
 from hildaft.data.lerobot_format import ACTION, IMAGE, STATE, DatasetInfo, read_info
 from hildaft.data.lerobot_import import RawEpisode, decode, iterate_raw
 from hildaft.robots.gym_config import MOTIONS, GymAction, GymCamera
@@ -88,9 +88,14 @@ def import_dataset(
             return str(raw.meta["hildaft/task"])
         return mapping.tasks.get(raw.task, "")
 
+    def meaning_of(raw: RawEpisode) -> str:
+        # Of its tasks only the one that counts here: naming another text later changes nothing for this episode.
+        return digest_of(mapping and replace(mapping, tasks={}), task_of(raw))
+
     def skips(raw: RawEpisode) -> bool:
         """Before its images are decoded."""
-        other, there = task_of(raw) not in tasks, name_of(raw) in ledger
+        other = task_of(raw) not in tasks
+        there = not other and ledger.has(name_of(raw), meaning_of(raw))
         counts["skipped" if other else "present"] += int(other or there)
         return other or there
 
@@ -103,7 +108,7 @@ def import_dataset(
             clipped += int((np.abs(actions[:, :6]) > 1.0).any(axis=1).sum())
             bounded = np.clip(actions, -1.0, 1.0)
             episode = _theirs(raw, mapping, encoders, task_of(raw), bounded)
-        ledger.append(name_of(raw), episode)
+        ledger.append(name_of(raw), episode, meaning_of(raw))
         steps += len(episode)
         added += 1
         on_episode(added)

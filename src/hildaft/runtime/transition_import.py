@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from hildaft.data.episode_builder import EpisodeBuilder
 from hildaft.data.episodes import EpisodeStore
-from hildaft.data.import_ledger import ImportLedger, fingerprint
+from hildaft.data.import_ledger import ImportLedger, digest_of, fingerprint
 from hildaft.data.pickled_demos import FORMAT
 from hildaft.robots.gym_config import MOTIONS, GymAction, GymCamera
 from hildaft.robots.gym_images import to_view
@@ -101,7 +101,7 @@ def import_transitions(
     Raises:
         HilDaftError: no converted file, or it does not fit the mapping.
     """
-    ledger = ImportLedger(store)
+    ledger, digest = ImportLedger(store), digest_of(mapping)
     added = present = clipped = steps = 0
     with _open(path) as rows:
         dones, rewards = rows.column("dones"), rows.column("rewards")
@@ -112,13 +112,17 @@ def import_transitions(
         begin = 0
         for end in ends:
             actions, beyond = _actions(rows, mapping, begin, end + 1)
-            name = fingerprint(mapping.task, actions, np.array([begin]))
-            if name in ledger:
+            # As they are in the file: what the mapping makes of them is the digest's.
+            raw = np.stack([rows.row("actions", row) for row in range(begin, end + 1)])
+            name = fingerprint("transitions", raw, np.array([begin]))
+            # Versions before the digest named an episode by its mapped actions.
+            before = fingerprint(mapping.task, actions, np.array([begin]))
+            if ledger.has(name, digest) or ledger.has(before, digest):
                 present += 1
             else:
                 success = bool(rewards[end] > 0)
                 episode = _episode(rows, mapping, encoders, begin, actions, success=success)
-                ledger.append(name, episode)
+                ledger.append(name, episode, digest)
                 added += 1
                 clipped += beyond
                 steps += len(episode)
