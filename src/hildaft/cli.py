@@ -127,6 +127,12 @@ def main() -> None:
         if not _reader_is_gone():
             raise
         raise SystemExit(READER_GONE) from None
+    except KeyboardInterrupt:
+        # A command that goes on from where it was stopped has its own way, and says so.
+        print(f"hildaft: {arguments[0]} was stopped", file=sys.stderr)
+        # Behind a pipe the same Ctrl-C has ended the reader too.
+        _reader_is_gone()
+        raise SystemExit(STOPPED) from None
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
         if module not in EXTRAS:

@@ -1,6 +1,7 @@
 """A user's mistake is one line on stderr and exit code 2; nothing is overwritten."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import COMMAND, hildaft
 
-from hildaft.cli import READER_GONE
+from hildaft.cli import READER_GONE, STOPPED
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,65 @@ def test_a_reader_that_goes_ends_it_without_a_word(words: list[str]) -> None:
             [*COMMAND, *words], stdout=gone, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (ended.returncode, ended.stderr) == (READER_GONE, "")
+
+
+def start_listening_to_ctrl_c() -> None:
+    # The suite itself may run in the background of a shell, which switches it off.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_ctrl_c_is_one_line_and_its_exit_code() -> None:
+    """`hildaft talk` that waits for words."""
+    with subprocess.Popen(
+        [*COMMAND, "talk"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=start_listening_to_ctrl_c,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        # It has begun: what a process is told before its first line is Python's to answer.
+        assert process.stdout.readline().startswith("forward is")
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(600) == STOPPED
+    assert said == "hildaft: talk was stopped\n"
+
+
+SLOW = """
+import sys, time
+from hildaft import cli
+
+def slow(words):
+    print("held back until the end")
+    print("begun", file=sys.stderr, flush=True)
+    time.sleep(600)
+
+cli._command = lambda name: slow
+cli.main()
+"""
+
+
+def test_ctrl_c_behind_a_pipe_whose_reader_it_has_ended_too() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, "report"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HILDAFT_LAUNCHED": "1"},
+        preexec_fn=start_listening_to_ctrl_c,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline() == "begun\n"
+        process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(600) == STOPPED
+    assert said == "hildaft: report was stopped\n"
 
 
 WITHOUT = """
