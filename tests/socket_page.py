@@ -31,8 +31,10 @@ class Page:
             data = self.socket.recv(timeout=60)
             if isinstance(data, str):
                 message = json.loads(data)
-                if message["type"] == "state" and self.beats:
-                    self.send(type="beat", stamp=0.0)
+                if message["type"] == "state":
+                    self.send(type="seen", number=message["number"])
+                    if self.beats:
+                        self.send(type="beat", stamp=0.0)
                 if message["type"] == kind and all(
                     message[name] == value for name, value in wanted.items()
                 ):

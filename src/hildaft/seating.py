@@ -14,11 +14,12 @@ from hildaft.config_files import Environment, read_yaml
 from hildaft.console.feed import Feed, Guide, Looks, WatchedRobot, guide_from
 from hildaft.console.serving import ServingConfig
 from hildaft.console.station import Mode, Station
-from hildaft.lerobot_bridge.config import TeleoperatorConfig
+from hildaft.lerobot_bridge.config import LeRobotConfig, TeleoperatorConfig
 from hildaft.lerobot_bridge.teleoperator import open_teleoperator
 from hildaft.robots.bolt_arm import SEEN_FROM
 from hildaft.robots.robot_process import SceneRobot
 from hildaft.robots.safety import SafeRobot
+from hildaft.robots.serl_http import SerlConfig
 from hildaft.robots.watchdog import WatchedRobot as OwnProcess
 from hildaft.teleop.browser import BrowserOperator, SeatConfig
 from hildaft.teleop.device import Device, DeviceConfig, DeviceOperator, KeyedDevice
@@ -92,6 +93,8 @@ class Sight:
     """What the task is called, by task."""
     guides: Callable[[], Mapping[str, Guide]] | None = None
     """Where the gripper is in each image; None where that is not known."""
+    is_real: bool = False
+    """Whether a real arm is seen: one that loses the page of the person in control is paused."""
 
 
 def bench_sight(robot: SceneRobot) -> Sight:
@@ -120,7 +123,11 @@ def environment_sight(config: Environment) -> Sight:
     """
     forward, left, up = config.forward_left_up
     instructions = {name: task.instruction for name, task in config.tasks.items()}
-    return Sight(frame=OperatorFrame(forward=forward, left=left, up=up), instructions=instructions)
+    return Sight(
+        frame=OperatorFrame(forward=forward, left=left, up=up),
+        instructions=instructions,
+        is_real=isinstance(config, SerlConfig | LeRobotConfig),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +177,7 @@ def seat(
         parse_phrase,
         sight.instructions,
         has_helper=helper is not None,
+        pauses_alone=sight.is_real,
     )
     if isinstance(device, KeyedDevice):
         _listen(device, station)

@@ -127,7 +127,16 @@ class Live:
 
 
 @contextmanager
-def live_console(*, hz=CONTROL_HZ, device=None, frame=None, ears=None, policy=None, **config):
+def live_console(
+    *,
+    hz=CONTROL_HZ,
+    device=None,
+    frame=None,
+    ears=None,
+    policy=None,
+    pauses_alone=False,
+    **config,
+):
     """A policy acts at the control rate, episode after episode, until the end of the block."""
     frame = frame or OperatorFrame()
     robot, feed, stop, charts = EndlessRobot(), Feed(), threading.Event(), Charts()
@@ -150,6 +159,7 @@ def live_console(*, hz=CONTROL_HZ, device=None, frame=None, ears=None, policy=No
         frame,
         parse_phrase,
         {"reach": "bring the spot to the middle"},
+        pauses_alone=pauses_alone,
     )
     episodes = []
 

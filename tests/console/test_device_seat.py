@@ -2,13 +2,16 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from live import DRIFT, live_console
+from live import DRIFT, EndlessRobot, live_console
 from playwright.sync_api import expect
 
 from fake_cap import FakeCap
+from hildaft.config_files import read_environment
+from hildaft.seating import SeatOptions, environment_sight, seat
 from hildaft.teleop.spacemouse import SpaceMouse
 from hildaft.teleop.talk import OperatorFrame
 from hildaft.types import HilDaftError
@@ -160,3 +163,22 @@ def test_its_buttons_move_the_jaws_that_the_page_left_closed(cap, mouse):
         assert live.robot.closed
         cap.push(buttons=[0, 1])
         live.wait(lambda: not live.robot.closed)
+
+
+@pytest.mark.parametrize(
+    ("file", "is_real"),
+    [
+        ("robots/franka_serl.yaml", True),
+        ("robots/so101.yaml", True),
+        ("robots/simulated.yaml", False),
+        ("gymnasium/fetch_reach.yaml", False),
+    ],
+)
+def test_a_real_arm_is_not_left_to_the_policy_by_a_page_that_is_lost(file, is_real):
+    examples = Path(__file__).parents[2] / "examples"
+    sight = environment_sight(read_environment(examples / file))
+    seated = seat(EndlessRobot(), sight, "policy", SeatOptions(), threading.Event())
+    assert seated.station.sit_down("somebody")
+    seated.station.lose("somebody")
+    assert not seated.station.is_taken
+    assert seated.station.operator.paused is is_real

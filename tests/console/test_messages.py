@@ -18,7 +18,9 @@ anything = st.recursive(
     max_leaves=10,
 )
 names = ("type", "motion", "signs", "keep", "text", "act", "key", "change", "robot", "stamp", "on")
+names = (*names, "number")
 kinds = ("drive", "release", "grip", "say", "text", "key", "seat", "select", "review", "beat")
+kinds = (*kinds, "seen")
 
 
 @given(st.dictionaries(st.sampled_from(names), anything), st.sampled_from(kinds) | anything)
@@ -38,6 +40,26 @@ def test_no_message_gets_through_half_checked(fields, kind):
         assert np.abs(message.motion).max() <= 1.0
     if isinstance(message, Say):
         assert set(message.said.signs) <= {-1, 0, 1}
+
+
+BEYOND_FLOATS = int("9" * 400)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "drive", "motion": [BEYOND_FLOATS, 0, 0, 0, 0, 0]},
+        {"type": "drive", "motion": [0, 0, 0, 0, 0, -BEYOND_FLOATS]},
+        {"type": "beat", "stamp": BEYOND_FLOATS},
+        {"type": "say", "signs": [0, BEYOND_FLOATS, 0]},
+        {"type": "seen", "number": -BEYOND_FLOATS},
+    ],
+)
+def test_a_whole_number_beyond_every_float_is_refused_in_one_line(fields):
+    with pytest.raises(HilDaftError) as refused:
+        parse_message(json.dumps(fields))
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) <= 300
 
 
 @given(st.text(max_size=80))

@@ -120,6 +120,32 @@ def test_a_cut_link_frees_the_seat_and_lets_go_of_the_robot(live):
         live.wait(lambda: live.station.operator.control == "policy")
 
 
+def test_a_real_arm_whose_person_is_lost_is_paused_until_somebody_lets_it_go_on():
+    with live_console(pauses_alone=True) as live:
+        with Page(live.origin, TOKEN) as page:
+            page.until("state", in_control=True)
+            # Who leaves the seat leaves the robot to the policy.
+            page.send(type="seat", change="leave")
+            page.until("state", in_control=False, paused=False)
+            page.send(type="seat", change="take")
+            page.until("state", in_control=True)
+            page.socket.socket.shutdown(socket.SHUT_RDWR)
+            live.wait(lambda: not live.station.is_taken)
+        assert live.station.operator.paused
+        live.wait(lambda: live.robot.stops > 0)
+        held = len(live.robot.steps)
+        with Page(live.origin, TOKEN) as page:
+            page.until("state", in_control=True, paused=True, control="hold")
+            assert len(live.robot.steps) == held
+            page.send(type="key", key="resume")
+            live.wait_steps(3)
+            # One who only watched is not missed.
+            with Page(live.origin, TOKEN) as watcher:
+                watcher.until("state", in_control=False)
+            live.wait_steps(3)
+            assert not live.station.operator.paused
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -130,6 +156,8 @@ def test_a_cut_link_frees_the_seat_and_lets_go_of_the_robot(live):
         '{"type": "drive", "motion": [2, 0, 0, 0, 0, 0]}',
         '{"type": "drive", "motion": [NaN, 0, 0, 0, 0, 0]}',
         '{"type": "drive", "motion": ["1", 0, 0, 0, 0, 0]}',
+        f'{{"type": "drive", "motion": [{"9" * 400}, 0, 0, 0, 0, 0]}}',
+        f'{{"type": "seen", "number": {"9" * 400}}}',
         '{"type": "say", "signs": [0, 0, 7]}',
         '{"type": "key", "key": "explode"}',
         '{"type": "text", "text": ""}',

@@ -71,6 +71,39 @@ def test_a_silent_link_ends_the_motion_at_the_first_step_after_the_limit():
     assert [x for x, _ in moved[5:]] == [0.3, 0.6, 0.9]
 
 
+@pytest.mark.parametrize("sign", ["say", "alive"])
+def test_words_and_a_live_page_are_no_sign_of_a_hand_that_fell_silent(sign):
+    """Driven once, then only talked to, and the page's other signs: the hand is gone after the limit all the same."""
+    desk = Desk(silence_s=0.25, hold_steps=2, ramp_steps=2)
+    desk.operator.drive(FORWARD)
+    humans = []
+    for _ in range(8):
+        if sign == "say":
+            desk.operator.say(RefinementCommand((0, 1, 0)), keep=True)
+        else:
+            desk.operator.alive()
+        _, human = desk.step()
+        humans.append(human)
+    assert humans == [True] * 3 + [False] * 5
+    assert desk.operator.control == "policy"
+
+
+def test_kept_words_outlive_a_hand_that_fell_silent_while_the_page_is_heard():
+    left = RefinementCommand((0, 1, 0))
+    desk = Desk()
+    desk.operator.say(left, keep=True)
+    for _ in range(10):
+        desk.operator.drive(FORWARD)
+        assert desk.operator.speak() == left
+        desk.step()
+    for _ in range(10):
+        desk.operator.alive()
+        assert desk.operator.speak() == left
+        desk.step()
+    desk.clock.now_s += 0.3
+    assert desk.operator.speak() == NULL_COMMAND
+
+
 def test_letting_go_stops_at_the_very_next_step():
     desk = Desk()
     desk.operator.drive(FORWARD)
@@ -227,7 +260,8 @@ def test_the_stand_in_acts_only_without_a_hand_and_only_when_wanted():
 
 
 events = st.lists(
-    st.sampled_from(["drive", "release", "silence", "grip", "step", "step", "step"]), max_size=60
+    st.sampled_from(["drive", "release", "silence", "grip", "say", "alive", *["step"] * 3]),
+    max_size=60,
 )
 
 
@@ -245,6 +279,10 @@ def test_whatever_happens_the_robot_never_moves_for_a_hand_that_is_gone(sequence
             held = False
         elif event == "grip":
             desk.operator.grip(True)
+        elif event == "say":
+            desk.operator.say(RefinementCommand((0, 0, 1)))
+        elif event == "alive":
+            desk.operator.alive()
         elif event == "silence":
             desk.clock.now_s += 0.3
         else:

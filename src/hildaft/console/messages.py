@@ -4,7 +4,6 @@ Messages are JSON objects with a `type`; version 1. Directions are the operator'
 """
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
@@ -113,6 +112,13 @@ class Beat:
     """The page's clock, echoed so that it can show how long the way there and back takes."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """The page has a state, and everything sent before it."""
+
+    number: int
+
+
 Message: TypeAlias = (
     Drive
     | Release
@@ -126,6 +132,7 @@ Message: TypeAlias = (
     | Review
     | Helper
     | Beat
+    | Seen
 )
 
 
@@ -185,6 +192,8 @@ def _parse(data: dict[str, Any]) -> Message:
             return Helper(on=_flag(data, "on"))
         case "beat":
             return Beat(stamp_ms=_number("stamp", data.get("stamp"), 1e15))
+        case "seen":
+            return Seen(number=_count(data, "number"))
         case other:
             raise _bad("type", other, "drive, release, grip, say, text, key, seat, select, ...")
 
@@ -193,7 +202,8 @@ def _signs(data: dict[str, Any]) -> RefinementCommand:
     values: object = data.get("signs")
     if isinstance(values, list) and len(cast(list[Any], values)) == 3:
         x, y, z = cast(list[Any], values)
-        if type(x) is int and type(y) is int and type(z) is int:
+        whole = type(x) is int and type(y) is int and type(z) is int
+        if whole and all(-1 <= sign <= 1 for sign in (x, y, z)):
             return RefinementCommand((x, y, z))
     raise _bad("signs", values, "three values out of -1, 0, 1")
 
@@ -208,9 +218,17 @@ def _numbers(data: dict[str, Any], name: str, count: int) -> list[float]:
 def _number(name: str, value: object, bound: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _bad(name, value, "a number")
-    if not (math.isfinite(value) and abs(value) <= bound):
+    # Not by `math.isfinite`, which takes no integer beyond the largest float; NaN is below no bound.
+    if not abs(value) <= bound:
         raise _bad(name, value, f"a number from {-bound:g} to {bound:g}")
     return float(value)
+
+
+def _count(data: dict[str, Any], name: str) -> int:
+    value: object = data.get(name)
+    if type(value) is not int or value < 0:
+        raise _bad(name, value, "a whole number from 0")
+    return value
 
 
 def _flag(data: dict[str, Any], name: str) -> bool:

@@ -46,6 +46,7 @@ class Station:
         instructions: Mapping[str, str],
         *,
         has_helper: bool = False,
+        pauses_alone: bool = False,
     ) -> None:
         self.name: Final = name
         self.mode: Final[Mode] = mode
@@ -57,6 +58,8 @@ class Station:
         self.note = ""
         """A line for the person, such as how many demonstrations are kept."""
         self.has_helper: Final = has_helper
+        self.pauses_alone: Final = pauses_alone
+        """Whether a robot whose person is lost stands still until somebody sits down and lets it go on."""
         self._changed = threading.Condition()
         self._occupant: object | None = None
         self._review: Episode | None = None
@@ -79,6 +82,12 @@ class Station:
                 return
             self._occupant = None
         self.operator.release()
+
+    def lose(self, person: object) -> None:
+        """As `stand_up`, by a page that has closed or lost its link; pauses the robot where nobody may leave it so."""
+        if self.sits(person) and self.pauses_alone:
+            self.operator.pause(True)
+        self.stand_up(person)
 
     def require_seat(self, person: object) -> None:
         """Raises HilDaftError unless this person is in control."""

@@ -102,12 +102,11 @@ class BrowserOperator:
         self._stop, self._stop_reset = stop or threading.Event(), stop_reset
         self._changed = threading.Condition()
         self._motion: Float32[np.ndarray, 6] = np.zeros(_MOTION_DIM, dtype=np.float32)
-        self._held, self._heard_s = False, -np.inf
+        self._held, self._driven_s, self._heard_s = False, -np.inf, -np.inf
         self._closes: bool | None = None
         self._mark: Mark | None = None
-        self._paused = False
+        self._paused = self._demonstrating = False
         self._command, self._talk_left, self._keeps_talking = NULL_COMMAND, 0, False
-        self._demonstrating = False
         self.asks = False
         """Whether the person is asked if the task is done."""
         self.aside = False
@@ -133,7 +132,8 @@ class BrowserOperator:
             raise HilDaftError(msg)
         with self._changed:
             self._motion = np.clip(motion, -1.0, 1.0).astype(np.float32)
-            self._held, self._heard_s = True, self._clock()
+            self._held, self._driven_s = True, self._clock()
+            self._heard_s = self._driven_s
             if closes is not None:
                 self._closes = closes
             self._changed.notify_all()
@@ -154,17 +154,16 @@ class BrowserOperator:
             self._changed.notify_all()
 
     def say(self, command: RefinementCommand, *, keep: bool = False) -> None:
-        """Words: in force for `talk_steps`, or with `keep` until something else is said or the link is silent."""
+        """Words, no sign of the hand; in force for `talk_steps`, or with `keep` until others or the link is silent."""
         with self._changed:
             self._command, self._keeps_talking = command, keep and not command.is_null
             self._talk_left = 0 if command.is_null else self._config.talk_steps
             self._heard_s = self._clock()
 
     def alive(self) -> None:
-        """A sign that the person is still there, without a hand on the robot."""
+        """A sign that the page is still there; none of the hand."""
         with self._changed:
-            if not self._held:
-                self._heard_s = self._clock()
+            self._heard_s = self._clock()
 
     def mark(self, mark: Mark) -> None:
         """Says how the episode under way ends; the newest mark counts, but nothing takes back a stop."""
@@ -370,17 +369,18 @@ class BrowserOperator:
             return self._with_jaws(np.zeros(_MOTION_DIM, np.float32))
 
     def _has_hand(self) -> bool:
-        heard = self._held and self._clock() - self._heard_s < self._config.silence_s
-        return heard or self._closes is not None
+        return self._is_driven() or self._closes is not None
+
+    def _is_driven(self) -> bool:
+        return self._held and self._clock() - self._driven_s < self._config.silence_s
 
     def _hand_action(self) -> Action:
         """Full speed is reached over the first steps, in the hand's own direction from the first on."""
         self._hand_steps += 1
         self._control = "human"
         self._ramp_left = self._still_left = 0
-        heard = self._held and self._clock() - self._heard_s < self._config.silence_s
         share = min(1.0, self._hand_steps / self._config.ramp_steps)
-        motion = self._motion * np.float32(share if heard else 0.0)
+        motion = self._motion * np.float32(share if self._is_driven() else 0.0)
         action = self._with_jaws(motion)
         if self._closes is not None:
             action[_MOTION_DIM] = 1.0 if self._closes else -1.0

@@ -39,6 +39,8 @@ function takePicture(data) {
 
 function receive(message) {
   const known = { hello: greet, state: show, charts: showCharts, heard: showHeard, refused: m => toast(m.reason), echo: showEcho };
+  // The next pictures come once this is seen: a slow link carries the newest, not all.
+  if (message.type === "state") send({ type: "seen", number: message.number });
   known[message.type]?.(message);
 }
 
