@@ -31,12 +31,16 @@ from hildaft.eval.long_horizon import run_chain
 from hildaft.eval.provenance import commit_of_code, today
 from hildaft.eval.statistics import wilson_interval
 from hildaft.eval.steering_figure import GAIN, SCENES, find_state, write_steering_figure
+from hildaft.judging import judged
+from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.backbone import FrozenEncoders
 from hildaft.robots.bolt_sim.chain import BoltChain
 from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
 from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.robot import BoltRobot
+from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.safety import SafeRobot
+from hildaft.robots.serl_http import SerlConfig
 from hildaft.runtime.dataset_import import DatasetMapping, ImportResult, import_dataset
 from hildaft.runtime.transition_import import TransitionMapping, import_transitions
 from hildaft.teleop.oracle import oracle_action
@@ -76,31 +80,31 @@ def evaluate_run(
     tasks: tuple[str, ...],
     as_json: bool,
 ) -> str:
-    """Evaluates a run's newest weights; JSON text with per-episode outcomes, or a table.
+    """Evaluates a run's newest weights, success seen by whom its config names; JSON with the outcomes, or a table.
 
     Raises:
-        HilDaftError: no such run, no whole checkpoint, an unknown task, fewer than one episode, or talking all
-            the way without words.
+        HilDaftError: no such run, no whole checkpoint, an unknown task, fewer than one episode, talking all
+            the way without words, a bench variant for a run elsewhere, or a run that needs a person there.
     """
-    if talk_always and talk == "none":
-        msg = "--talk-always with --talk none: say what, by --talk right, random or opposite"
-        raise HilDaftError(msg)
     config = read_config(folder / "config.yaml")
+    _require_evaluable(config, folder, talk, robot, talk_always=talk_always)
     for task in tasks:
         require_name("tasks", task, config.tasks)
-    policy, checkpoint = _trained_policy(config, folder)
+    encoders = build_encoders(config)
+    policy, checkpoint = _trained_policy(config, folder, encoders)
     policy.begin(seed)
     station = open_station(config if robot is None else replace(config, robot=robot))
     try:
         told = replace(config.operator, tweaks=False, talk=talk, talk_always=talk_always)
-        operator = station.operator(replace(told, step_limit=config.step_limit))
+        told = replace(told, step_limit=config.step_limit)
         result = evaluate(
-            SafeRobot(station.robot),
+            judged(SafeRobot(station.robot), config, encoders, None),
             policy,
             tasks or config.tasks,
             episodes,
             seed,
-            operator=None if talk == "none" else operator,
+            # Silence needs nobody: not every environment has somebody who could talk.
+            operator=None if talk == "none" else station.operator(told),
             talk=talk,
             step_limit=config.step_limit,
         )
@@ -122,17 +126,59 @@ def evaluate_run(
     return "\n".join([*lines, f"  average    {100 * result.success_rate:.1f} %"])
 
 
+def _require_evaluable(
+    config: RunConfig, folder: Path, talk: Talk, robot: str | None, *, talk_always: bool
+) -> None:
+    """Says in a HilDaftError why this run cannot be evaluated this way."""
+    environment = config.environment
+    if talk_always and talk == "none":
+        msg = "--talk-always with --talk none: say what, by --talk right, random or opposite"
+        raise HilDaftError(msg)
+    if robot is not None and environment is not None:
+        msg = f"eval --robot {robot}: run {folder} is not on the bolt bench; leave --robot away"
+        raise HilDaftError(msg)
+    if (why := why_a_person(config)) is not None:
+        msg = f"eval {folder}: {why}; `{go_on_with_person(folder)}` makes the evaluations that are left with one"
+        raise HilDaftError(f"{msg}, `hildaft report {folder}` shows them")
+    if talk != "none" and isinstance(environment, GymConfig) and not environment.operator:
+        msg = (
+            f"eval --talk {talk}: environment {environment.name} has no law that says when to talk; leave --talk away,"
+            f" or name one as environment.operator in {folder / 'config.yaml'} (docs/gymnasium.md)"
+        )
+        raise HilDaftError(msg)
+
+
+def why_a_person(config: RunConfig) -> str | None:
+    """Why only somebody at the seat can evaluate a run; None where nobody has to be there."""
+    environment = config.environment
+    if isinstance(environment, (SerlConfig, LeRobotConfig)):
+        return f"robot {environment.name} is a real arm, beside which a person has to sit"
+    if config.judge.by == "person":
+        return "judge.by='person', and nobody sits here whose keys could judge"
+    return None
+
+
+def go_on_with_person(folder: Path) -> str:
+    """The command that goes on with a run, a person at the seat, and evaluates what is left to evaluate."""
+    if (folder / "token").exists():
+        # Of a learner: the person sits at a worker.
+        return f"hildaft learner --out {folder} --resume"
+    return f"hildaft train --out {folder} --resume --operator browser"
+
+
 def _made() -> dict[str, str]:
     """Of a measurement: the weights may be older than the code that measures them."""
     return {"commit": commit_of_code(), "date": today()}
 
 
-def _trained_policy(config: RunConfig, folder: Path) -> tuple[DualActorPolicy, str]:
+def _trained_policy(
+    config: RunConfig, folder: Path, encoders: FrozenEncoders | None = None
+) -> tuple[DualActorPolicy, str]:
     """A run's newest weights, ready to act, and the name of the checkpoint they are of."""
     checkpoint = read_newest(folder / "checkpoints")
     if checkpoint.warning:
         print(f"hildaft: {checkpoint.warning}", file=sys.stderr)
-    encoders = build_encoders(config)
+    encoders = encoders or build_encoders(config)
     policy = build_policy(config, encoders)
     require_encoders(checkpoint.tensors, trained_on(config, encoders))
     policy.load_weights(published_weights(checkpoint.tensors), checkpoint.step)

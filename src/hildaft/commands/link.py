@@ -41,7 +41,8 @@ def learner(words: Sequence[str]) -> int:
         resume: bool = False
         """Go on with the run in --out, with the config it was started with."""
         evaluate: bool = True
-        """Evaluate on the workers' robots, which do nothing else meanwhile; --no-evaluate: `hildaft eval` later."""
+        """Evaluate on the workers' robots, and nothing else meanwhile; --no-evaluate: later, by `hildaft eval` in
+        simulation, by --resume beside real arms."""
         env: Path | None = None
         """YAML file of a real arm in the bolt bench's place: its tasks and action scale; each worker has its own."""
 
@@ -74,11 +75,26 @@ def learner(words: Sequence[str]) -> int:
                 flush=True,
             )
             finished = session.run()
+    return _say_how_to_go_on(given.out, finished=finished, evaluated=given.evaluate)
+
+
+def _say_how_to_go_on(out: Path, *, finished: bool, evaluated: bool) -> int:
+    """Ends a learner with the command that comes next; the exit code."""
     if not finished:
-        print(f"stopped; go on with: hildaft learner --out {given.out} --resume", file=sys.stderr)
+        print(f"stopped; go on with: hildaft learner --out {out} --resume", file=sys.stderr)
         return 130
-    print(f"finished: hildaft eval {given.out}")
+    print(f"finished: {_evaluation_of(out, evaluated=evaluated)}")
     return 0
+
+
+def _evaluation_of(folder: Path, *, evaluated: bool) -> str:
+    """The command that shows how well a learner's finished run does, or finds it out."""
+    from hildaft.config import read_config
+    from hildaft.jobs import go_on_with_person, why_a_person
+
+    if why_a_person(read_config(folder / "config.yaml")) is None:
+        return f"hildaft eval {folder}"
+    return f"hildaft report {folder}" if evaluated else go_on_with_person(folder)
 
 
 def worker(words: Sequence[str]) -> int:

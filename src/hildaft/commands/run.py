@@ -131,7 +131,7 @@ def evaluate(words: Sequence[str]) -> int:
 
     @dataclass(frozen=True)
     class EvalArguments:
-        """Evaluate a run's newest weights on fresh seeds."""
+        """Evaluate a run's newest weights on fresh seeds, in simulation; who judges is as in the run."""
 
         run: tyro.conf.Positional[Path]
         """Run folder."""
@@ -142,7 +142,7 @@ def evaluate(words: Sequence[str]) -> int:
         talk_always: bool = False
         """The operator talks all the way, not only when the policy errs: the experiment on what words do."""
         robot: Literal["A", "B"] | None = None
-        """Bench variant; the run's own where not given."""
+        """Bench variant; the run's own where not given. Of a run on the bolt bench alone."""
         seed: int = 1_000
         """Decides the scenes; the same seed gives every policy the same scenes."""
         json: bool = False
