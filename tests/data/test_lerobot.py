@@ -353,6 +353,76 @@ def test_what_lerobot_wrote_is_imported(tmp_path, kind):
     assert np.abs(head[:, ::-1].astype(int) - wrist).mean() < 4
 
 
+def at_fps(folder, kind, fps):
+    """What LeRobot wrote, at another frame rate."""
+    shutil.copytree(WRITTEN_BY_LEROBOT / kind, folder)
+    path = folder / "meta" / "info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fps": fps}))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_frames_between_two_control_steps_are_one_step(tmp_path, kind):
+    if kind == "video":
+        pytest.importorskip("av")
+    theirs = at_fps(tmp_path / "theirs", kind, 30)
+    stores = [EpisodeStore(tmp_path / name) for name in ("slow", "fast")]
+    mapping = replace(MAPPING, jaws=(0, 6.0, 0.0))
+    import_dataset(WRITTEN_BY_LEROBOT / kind, stores[0], Pixels(), ("pick",), mapping)
+    result = import_dataset(theirs, stores[1], Pixels(), ("pick",), mapping)
+    assert result.episodes == 2
+    slow, fast = (store.read(0) for store in stores)
+    # Seven frames: three, three and one. Frame t moves 0.1 t of a centimetre in x and 0.1 in y, of our 15 mm.
+    wanted = np.array([[0.3, 0.3], [1.2, 0.3], [0.6, 0.1]]) / 1.5
+    np.testing.assert_allclose(fast.executed_action[:, :2], wanted, atol=1e-6)
+    assert not fast.executed_action[:, 2:6].any()
+    # Closed from frame 4 on, which is in the second step.
+    assert fast.executed_action[:, 6].tolist() == [-1, 1, 1]
+    assert fast.reward.tolist() == [0, 0, 1]
+    assert fast.success
+    for camera, frames in fast.images.items():
+        assert list(frames) == [slow.images[camera][frame] for frame in (0, 3, 6, 6)]
+    np.testing.assert_allclose(fast.proprio[:, 0], [0.0, 0.5, 1.0, 1.0])
+    assert fast.proprio[:, 1].tolist() == [0, 0, 1, 1]
+    again = import_dataset(theirs, stores[1], Pixels(), ("pick",), mapping)
+    assert (again.episodes, again.present) == (0, 2)
+    # The same dataset, its frame rate corrected after it was imported.
+    with pytest.raises(HilDaftError, match="frame rate"):
+        import_dataset(theirs, stores[0], Pixels(), ("pick",), mapping)
+
+
+def test_motions_are_clipped_once_they_are_added_up(tmp_path):
+    theirs = at_fps(tmp_path / "theirs", "image", 30)
+    store = EpisodeStore(tmp_path / "episodes")
+    doubled = replace(MAPPING, action=(GymAction(means="dx", unit=0.02), *MAPPING.action[1:]))
+    result = import_dataset(theirs, store, Pixels(), ("pick",), doubled)
+    # Of 15 mm: 0.4, 1.6, 0.8 and 0.4, 1.6, 2.8.
+    assert result.clipped == 0.5
+    np.testing.assert_allclose(store.read(0).executed_action[:, 0], [0.4, 1.0, 0.8], atol=1e-6)
+
+
+@pytest.mark.parametrize("fps", [25, 29.97, 5, 0])
+def test_a_frame_rate_that_is_no_multiple_of_ours_is_one_line(tmp_path, fps):
+    theirs = at_fps(tmp_path / "theirs", "image", fps)
+    store = EpisodeStore(tmp_path / "episodes")
+    words = rf"info\.json says fps={fps}; whole multiples .* 10 Hz, are allowed: resample"
+    with pytest.raises(HilDaftError, match=words) as error:
+        import_dataset(theirs, store, Pixels(), ("pick",), MAPPING)
+    assert "\n" not in str(error.value)
+    assert len(store) == 0
+
+
+def test_jaws_without_a_state_are_one_line(tmp_path):
+    theirs = at_fps(tmp_path / "theirs", "image", 10)
+    path = theirs / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    del info["features"]["observation.state"]
+    path.write_text(json.dumps(info))
+    mapping = replace(MAPPING, jaws=(0, 1.0, 0.0))
+    with pytest.raises(HilDaftError, match=r"jaws.* no column observation\.state; leave jaws out"):
+        import_dataset(theirs, EpisodeStore(tmp_path / "e"), Pixels(), ("pick",), mapping)
+
+
 def test_a_corrected_mapping_is_refused_and_another_task_is_no_correction(tmp_path):
     store, theirs = EpisodeStore(tmp_path / "episodes"), WRITTEN_BY_LEROBOT / "image"
     import_dataset(theirs, store, Pixels(), ("pick",), MAPPING)
@@ -382,6 +452,9 @@ def test_frames_of_a_later_episode_are_its_own(tmp_path):
         ({"action": MAPPING.action[:3]}, "the dataset's action has 4"),
         ({"cameras": {"head": MAPPING.cameras["head"]}}, "head and wrist are needed"),
         ({"success": "next.success"}, "no column next.success"),
+        ({"jaws": (9, 1.0, 0.0)}, r"jaws=\[9, 1\.0, 0\.0\]: .* entries 0 to 3; name one"),
+        ({"jaws": (-1, 1.0, 0.0)}, r"jaws=\[-1, .* from 0 on"),
+        ({"jaws": (0, 1.0, 1.0)}, r"jaws=\[0, 1\.0, 1\.0\]: .* two that differ"),
         (
             {
                 "cameras": {

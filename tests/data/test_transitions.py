@@ -165,6 +165,12 @@ def test_a_recording_that_was_stopped_ends_without_success(tmp_path):
         ({"state": "joints"}, "no 'observations/joints'; it holds"),
         ({"relative_rpy": (17, 18, 19)}, "has 19 entries"),
         ({"action": MAPPING.action[:4]}, "the transitions' have 7"),
+        (
+            {"jaws": (19, 1.0, 0.0)},
+            r"jaws=\[19, 1\.0, 0\.0\]: 'state' has entries 0 to 18; name one",
+        ),
+        ({"jaws": (-1, 1.0, 0.0)}, r"jaws=\[-1, .* from 0 on"),
+        ({"jaws": (0, 1.0, 1.0)}, r"jaws=\[0, 1\.0, 1\.0\]: .* two that differ"),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path, change, words):

@@ -17,7 +17,7 @@ from hildaft.robots.gym_config import MOTIONS, GymAction, GymCamera
 from hildaft.robots.gym_images import to_view
 from hildaft.runtime.interaction import DEMONSTRATION_VERSION, FrozenEncoders
 from hildaft.teleop.talk import label_tweaks
-from hildaft.types import ActionScale, Episode, HilDaftError, Observation, Source
+from hildaft.types import CONTROL_HZ, ActionScale, Episode, HilDaftError, Observation, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class DatasetMapping:
     cameras: dict[str, GymCamera]
     """`head` and `wrist`: source `observation`, key the image feature's name."""
     action: tuple[GymAction, ...]
-    """What each entry of `action` means, in its order, and its unit."""
+    """What each entry of `action` means, in its order, and its unit, per frame of the dataset."""
     robot: str = "imported"
     """Identity recorded with the episodes."""
     jaws: tuple[int, float, float] | None = None
@@ -77,6 +77,7 @@ def import_dataset(
         raise HilDaftError(msg)
     if mapping is not None:
         _require_fit(info, mapping)
+    frames = 1 if mapping is None else _frames_per_step(info)
     ledger = ImportLedger(store)
     counts = {"skipped": 0, "present": 0}
 
@@ -90,7 +91,7 @@ def import_dataset(
 
     def meaning_of(raw: RawEpisode) -> str:
         # Of its tasks only the one that counts here: naming another text later changes nothing for this episode.
-        return digest_of(mapping and replace(mapping, tasks={}), task_of(raw))
+        return digest_of(mapping and replace(mapping, tasks={}), task_of(raw), frames)
 
     def skips(raw: RawEpisode) -> bool:
         """Before its images are decoded."""
@@ -104,10 +105,10 @@ def import_dataset(
         if mapping is None:
             episode = _ours(raw, info, encoders, task_of(raw))
         else:
-            actions = map_actions(raw.columns[ACTION].astype(np.float32), mapping)
+            actions = _steps_of(raw, mapping, frames)
             clipped += int((np.abs(actions[:, :6]) > 1.0).any(axis=1).sum())
             bounded = np.clip(actions, -1.0, 1.0)
-            episode = _theirs(raw, mapping, encoders, task_of(raw), bounded)
+            episode = _theirs(raw, mapping, encoders, task_of(raw), bounded, frames)
         ledger.append(name_of(raw), episode, meaning_of(raw))
         steps += len(episode)
         added += 1
@@ -137,6 +138,61 @@ def map_actions(
     return ours
 
 
+def gather_steps(
+    actions: Float32[np.ndarray, "t 7"], frames: int
+) -> Float32[np.ndarray, "steps 7"]:
+    """One action of every so many frames' actions; the last step has those that are left.
+
+    Motions are added up and the gripper is the last frame's. Rotations are added up as vectors: within a tenth of a
+    second they are small, and what they turn in between is of second order.
+    """
+    starts = np.arange(0, len(actions), frames)
+    steps = actions[np.minimum(starts + frames, len(actions)) - 1]
+    steps[:, :6] = np.add.reduceat(actions[:, :6], starts, axis=0)
+    return steps
+
+
+def _steps_of(
+    raw: RawEpisode, mapping: DatasetMapping, frames: int
+) -> Float32[np.ndarray, "steps 7"]:
+    return gather_steps(map_actions(raw.columns[ACTION].astype(np.float32), mapping), frames)
+
+
+def require_opening(jaws: tuple[int, float, float]) -> None:
+    """Refuses jaws that no opening can be told from, whatever the data."""
+    entry, high, low = jaws
+    if entry < 0:
+        msg = f"mapping.jaws={list(jaws)}: its first number is an entry of the state; name one from 0 on"
+        raise HilDaftError(msg)
+    if high == low:
+        msg = (
+            f"mapping.jaws={list(jaws)}: open and closed have the same value; give two that differ"
+        )
+        raise HilDaftError(msg)
+
+
+def _frames_per_step(info: DatasetInfo) -> int:
+    share = info.fps / CONTROL_HZ
+    if share < 1 or not share.is_integer():
+        msg = (
+            f"dataset {info.folder}: meta/info.json says fps={info.fps:g}; whole multiples of our control rate,"
+            f" {CONTROL_HZ:g} Hz, are allowed: resample the dataset to one, or record it anew"
+        )
+        raise HilDaftError(msg)
+    return int(share)
+
+
+def _require_jaws(info: DatasetInfo, jaws: tuple[int, float, float]) -> None:
+    require_opening(jaws)
+    if STATE not in info.features:
+        msg = f"mapping.jaws={list(jaws)}: the dataset has no column {STATE}; leave jaws out: the commands tell then"
+        raise HilDaftError(msg)
+    width = int(np.prod(info.features[STATE].get("shape") or [0]))
+    if jaws[0] >= width:
+        msg = f"mapping.jaws={list(jaws)}: {STATE} has entries 0 to {width - 1}; name one of these, or leave jaws out"
+        raise HilDaftError(msg)
+
+
 def _described(name: str, feature: Any) -> str:  # noqa: ANN401 - of somebody's info.json
     shape = "x".join(map(str, feature.get("shape") or ()))
     names = feature.get("names")
@@ -161,6 +217,8 @@ def _require_fit(info: DatasetInfo, mapping: DatasetMapping) -> None:
     if set(mapping.cameras) != {"head", "wrist"}:
         msg = f"mapping.cameras={sorted(mapping.cameras)}: head and wrist are needed; one camera may feed both"
         raise HilDaftError(msg)
+    if mapping.jaws is not None:
+        _require_jaws(info, mapping.jaws)
     needed = {"reward": "next.reward", "next.success": "next.success"}.get(mapping.success)
     if needed and needed not in info.features:
         msg = (
@@ -231,8 +289,12 @@ def _theirs(
     encoders: FrozenEncoders,
     task: str,
     actions: Float32[np.ndarray, "t 7"],
+    frames: int,
 ) -> Episode:
-    """A demonstration somebody recorded; its last observation stands for the one after the last action too."""
+    """A demonstration somebody recorded: a step sees its first frame, and ends in the next step's.
+
+    The dataset's last observation stands for the one after the last action too.
+    """
     success = _is_success(raw, mapping)
     builder = EpisodeBuilder(
         task=task,
@@ -246,7 +308,7 @@ def _theirs(
     steps = len(actions)
     closed = 0.0
     for row in range(steps + 1):
-        shown = min(row, steps - 1)
+        shown = min(row * frames, len(raw) - 1)
         images = {
             name: to_view(decode(raw.images[camera.key][shown]), camera, name)
             for name, camera in mapping.cameras.items()

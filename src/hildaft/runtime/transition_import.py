@@ -17,7 +17,7 @@ from hildaft.data.pickled_demos import FORMAT
 from hildaft.robots.gym_config import MOTIONS, GymAction, GymCamera
 from hildaft.robots.gym_images import to_view
 from hildaft.robots.pose import from_euler, matrix_of, multiply
-from hildaft.runtime.dataset_import import ImportResult
+from hildaft.runtime.dataset_import import ImportResult, require_opening
 from hildaft.runtime.interaction import DEMONSTRATION_VERSION, FrozenEncoders
 from hildaft.teleop.talk import label_tweaks
 from hildaft.types import ActionScale, Episode, HilDaftError, Observation
@@ -64,6 +64,8 @@ class TransitionMapping:
         if set(self.cameras) != {"head", "wrist"}:
             msg = f"mapping.cameras={sorted(self.cameras)}: head and wrist are needed; one camera may feed both"
             raise HilDaftError(msg)
+        if self.jaws is not None:
+            require_opening(self.jaws)
 
 
 class _Rows:
@@ -104,6 +106,7 @@ def import_transitions(
     ledger, digest = ImportLedger(store), digest_of(mapping)
     added = present = clipped = steps = 0
     with _open(path) as rows:
+        _require_jaws(rows, mapping)
         dones, rewards = rows.column("dones"), rows.column("rewards")
         ends = [int(row) for row in np.flatnonzero(dones > 0.5)]
         if not ends or ends[-1] != rows.count - 1:
@@ -129,6 +132,18 @@ def import_transitions(
                 on_episode(added)
             begin = end + 1
     return ImportResult(episodes=added, skipped=0, present=present, clipped=clipped / max(1, steps))
+
+
+def _require_jaws(rows: _Rows, mapping: TransitionMapping) -> None:
+    if mapping.jaws is None:
+        return
+    width = len(_state(rows, mapping, f"observations/{mapping.state}", 0))
+    if mapping.jaws[0] >= width:
+        msg = (
+            f"mapping.jaws={list(mapping.jaws)}: {mapping.state!r} has entries 0 to {width - 1};"
+            " name one of these, or null"
+        )
+        raise HilDaftError(msg)
 
 
 @contextmanager
