@@ -134,6 +134,14 @@ def test_another_mapping_is_refused_in_one_line(store):
     assert len(store) == 3
 
 
+@pytest.mark.parametrize("line", ["{}", "[]", "7", "{", '{"episode": "x", "number": "y"}'])
+def test_a_damaged_ledger_is_one_line(store, line):
+    (store.folder / "imported.jsonl").write_text(line + "\n")
+    with pytest.raises(HilDaftError, match=r"ledger .* damaged .* move it away") as error:
+        ImportLedger(store)
+    assert "\n" not in str(error.value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unit:
     size: float = 1.0

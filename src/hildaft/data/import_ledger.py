@@ -154,7 +154,7 @@ class ImportLedger:
             return []
         except OSError as error:
             raise self._unusable(error) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             msg = f"import ledger {self._path}: damaged ({error}); move it away to import everything anew"
             raise HilDaftError(msg) from error
 
