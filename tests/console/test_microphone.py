@@ -64,6 +64,43 @@ def test_spoken_words_are_shown_and_act_only_when_confirmed(listening_page):
         expect(page.locator("#confirm")).to_have_count(0)
 
 
+PENDING = """
+window.asked = [];
+window.streams = [];
+window.listens = [];
+navigator.mediaDevices.getUserMedia = () => new Promise(give => {
+  const number = asked.length;
+  asked.push(() => give(streams[number] = new AudioContext().createMediaStreamDestination().stream));
+});
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+  if (typeof data !== "string") return;
+  const message = JSON.parse(data);
+  if (message.type === "listen") listens.push(message.on);
+  else send.call(this, data);
+};
+"""
+"""A browser that asks whether the page may listen, and answers when it is told to; nothing reaches the recogniser."""
+TRACKS = "() => streams.map(stream => stream.getTracks()[0].readyState).join()"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_presses_while_the_browser_asks_only_the_newest_records(open_page, order):
+    with live_console(ears=Ears(missing="")) as live:
+        page = open_page(live.address, script=PENDING)
+        for press in (page.keyboard.down, page.keyboard.up, page.keyboard.down):
+            press("t")
+        assert page.evaluate("() => asked.length") == 2
+        for answer in order:
+            page.evaluate("answer => asked[answer]()", answer)
+        page.wait_for_function(f"() => ({TRACKS})() === 'ended,live'")
+        page.wait_for_selector("#speak.listening")
+        assert page.evaluate("() => listens") == [True]
+        page.keyboard.up("t")
+        page.wait_for_function(f"() => ({TRACKS})() === 'ended,ended'")
+        assert page.evaluate("() => listens") == [True, False]
+
+
 def test_where_the_recogniser_is_missing_the_page_says_what_to_install(open_page):
     with live_console(ears=Ears(missing="voice: install it: pip install 'hildaft[voice]'")) as live:
         page = open_page(live.address)

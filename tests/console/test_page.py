@@ -113,6 +113,48 @@ def test_a_held_key_moves_the_robot_its_way_and_only_its_way(live, open_page):
     assert live.wait_steps(4)[-1][0] == np.float32(DRIFT)
 
 
+MENU = """selector => document.querySelector(selector).dispatchEvent(
+  new MouseEvent("contextmenu", { bubbles: true, cancelable: true }))"""
+META_UP = "() => document.dispatchEvent(new KeyboardEvent('keyup', { key: 'Meta' }))"
+
+
+@pytest.mark.parametrize("swallows", ["Meta", "Control", "Alt", "Meta up", "menu"])
+def test_keys_whose_going_up_may_never_be_heard_of_are_let_go(live, open_page, swallows):
+    page = open_page(live.address)
+    page.keyboard.down("i")
+    page.keyboard.down("w")
+    humans(live, 2)
+    live.wait(lambda: not live.station.operator.command.is_null)
+    if swallows == "menu":
+        page.click("#instruction", button="right")
+    elif swallows == "Meta up":
+        page.evaluate(META_UP)
+    else:
+        page.keyboard.down(swallows)
+        page.keyboard.up(swallows)
+    # The page hears that neither of them is up; a key that repeats is not taken up again.
+    page.keyboard.down("w")
+    live.wait(lambda: live.station.operator.control == "policy")
+    live.wait(lambda: live.station.operator.command.is_null)
+    # The step under way may have heard the last of the words.
+    assert {round(float(a[0]), 3) for a in live.wait_steps(5)[1:]} == {DRIFT}
+    page.keyboard.up("w")
+    page.keyboard.down("w")
+    humans(live, 2)
+
+
+def test_a_long_touch_on_a_button_holds_it_though_it_asks_for_a_menu(live, open_page):
+    page = open_page(live.address)
+    page.focus("[data-jog='0+']")
+    page.keyboard.down("Space")
+    humans(live, 2)
+    page.evaluate(MENU, "[data-jog='0+']")
+    # More than those that may have been on their way.
+    humans(live, 6)
+    page.keyboard.up("Space")
+    live.wait(lambda: live.station.operator.control == "policy")
+
+
 @pytest.mark.parametrize("end", ["release", "blur", "close", "freeze"])
 def test_however_the_hand_goes_the_robot_holds(live, open_page, end):
     page = open_page(live.address)

@@ -288,8 +288,19 @@ const talk = new Talk({ send: message => { forget(); send(message); } });
 const PRESS = { KeyY: "success", KeyN: "failure", KeyB: "again", KeyP: "pause", KeyH: "hand-back", Escape: "stop" };
 const SPEEDS = { Digit1: 0, Digit2: 1, Digit3: 2 };
 
+// Whatever may keep the page from hearing that a key goes up ends what is held: while Cmd is down macOS reports no other
+// key's going up, and a menu of the system's swallows it.
+function letGo() {
+  if (hand.held.size) hand.drop();
+  talk.drop();
+  microphone.up();
+}
+document.addEventListener("keyup", event => { if (event.key === "Meta") letGo(); });
+// A long touch on a button that is held asks for a menu too, and opens none.
+document.addEventListener("contextmenu", event => { if (!event.defaultPrevented) letGo(); });
+
 document.addEventListener("keydown", event => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) { letGo(); return; }
   if (event.code === "Escape") { event.preventDefault(); press("stop"); return; }
   const focus = document.activeElement;
   if (focus === $("text") || (focus?.type === "range" && event.code.startsWith("Arrow"))) return;

@@ -97,7 +97,7 @@ export class Talk {
     this.held = new Map();
     this.keep = false;
     setInterval(() => this.held.size && this.say(), 200);
-    window.addEventListener("blur", () => this.held.clear());
+    window.addEventListener("blur", () => this.drop());
   }
   keydown(event) {
     const axis = SAY[event.code];
@@ -115,6 +115,7 @@ export class Talk {
     this.say();
   }
   up(source) { this.held.delete(source); }
+  drop() { this.held.clear(); }
   say() {
     this.spoken = performance.now();
     this.send({ type: "say", signs: this.signs, keep: this.keep });
