@@ -160,6 +160,7 @@ def test_however_the_hand_goes_the_robot_holds(live, open_page, end):
     page = open_page(live.address)
     page.keyboard.down("w")
     humans(live, 3)
+    before = len(live.robot.steps)
     if end == "freeze":
         # The tab hangs: nothing is sent and nothing is closed.
         page.evaluate(
@@ -173,11 +174,12 @@ def test_however_the_hand_goes_the_robot_holds(live, open_page, end):
         page.keyboard.up("w")
     gone = len(live.robot.steps)
     live.wait(lambda: len(live.robot.steps) >= gone + 8)
-    actions = np.stack([action for _, action in live.robot.steps[gone : gone + 8]])
+    # A busy machine closes a page late, and the robot may stand before the test hears that it is closed.
+    actions = np.stack([action for _, action in live.robot.steps[before : gone + 8]])
     still = np.flatnonzero((actions[:, :6] == 0.0).all(axis=1))
     # Silence shows after 250 ms: at most three steps begin before, and the one under way when the page froze.
     assert still.size, actions
-    assert still[0] <= (4 if end == "freeze" else 1)
+    assert still[0] <= gone - before + (4 if end == "freeze" else 1)
     # It stands, gathers speed, and the policy goes on: the hand's motion never comes back.
     after = actions[still[0] :]
     assert (after[:, 0] <= DRIFT).all()
