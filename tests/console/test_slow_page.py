@@ -117,12 +117,14 @@ def wait(condition, seconds):
 
 
 @pytest.mark.parametrize("key", ["pause", "stop"])
-def test_a_page_that_takes_nothing_is_obeyed_all_the_same(key):
+def test_a_page_that_takes_nothing_is_obeyed_all_the_same(key, monkeypatch):
+    # A busy machine may take long over the pictures; the seat is the next test's matter.
+    monkeypatch.setattr("hildaft.console.page.SILENCE_SECONDS", 60.0)
     with desk_console(NOISE) as (desk, origin), DeafPage(origin) as page:
         page.sit()
         page.stop_up(desk)
         page.send(type="key", key=key)
-        wait(lambda: desk.operator.paused or desk.operator.stopped, 3.0)
+        wait(lambda: desk.operator.paused or desk.operator.stopped, 15.0)
         assert desk.station.is_taken
 
 
@@ -138,7 +140,7 @@ def test_a_page_that_takes_nothing_loses_its_seat_though_it_goes_on_sending():
             return not desk.station.is_taken
 
         page.send(type="drive", motion=[1, 0, 0, 0, 0, 0])
-        wait(is_free, 2 * SILENCE_SECONDS)
+        wait(is_free, SILENCE_SECONDS + 10.0)
         assert time.monotonic() - began > SILENCE_SECONDS / 2
         # Whoever comes next finds the seat free.
         with Page(origin, TOKEN) as other:
