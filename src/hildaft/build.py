@@ -108,7 +108,7 @@ def open_run(
         queue = queue_of(config, folder, encoders)
         if not resume:
             given = (demonstrations, corrections)
-            fill = _human_data_from(given, config, folder, station.robot.name, encoders)
+            fill = human_data_from(given, config, folder, station.robot.name, encoders)
             claim_folder(config, folder, fill)
             stack.enter_context(use_run(folder))
         terminal = stack.enter_context(ProgressView(config.tasks))
@@ -136,14 +136,14 @@ def _open_console(
     return view
 
 
-def _human_data_from(
+def human_data_from(
     given: tuple[Path | None, Path | None],
     config: RunConfig,
     folder: Path,
     robot: str,
     encoders: FrozenEncoders,
 ) -> Callable[[], None]:
-    """What puts given demonstrations, and corrections, into a new folder; nothing where there are none."""
+    """What puts given demonstrations, and corrections, into a new folder of `robot`'s run; nothing where none are."""
     source, corrections = given
 
     def fill() -> None:

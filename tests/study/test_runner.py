@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,18 @@ def test_a_seeds_demonstrations_are_taken_from_a_run_that_has_them(
     study = tmp_path / "study" / "s"
     assert calls(study / "two-s0")[0].endswith(f"--demonstrations {study / 'one-s0'}")
     assert "--demonstrations " not in calls(study / "other-s0")[0]
+
+
+def test_fleets_of_a_seed_share_demonstrations_too(tmp_path: Path) -> None:
+    donor = tmp_path / "one-s0"
+    (donor / "evaluations").mkdir(parents=True)
+    (donor / "evaluations" / "000010-final.json").touch()
+    (donor / "config.yaml").write_text("seed: 0\ntraining: {demonstrations: 1}\n")
+    fleet = replace(member("two"), robots=("A", "A"))
+    step = next_step(tmp_path / "two-s0", fleet, [donor])
+    assert step is not None
+    assert step.words[0] == "fleet"
+    assert step.words[-2:] == ("--demonstrations", str(donor))
 
 
 def test_a_folder_without_a_config_is_begun_anew(tmp_path: Path) -> None:

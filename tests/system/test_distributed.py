@@ -124,6 +124,23 @@ def test_a_fleet_trains_by_the_clock_and_is_evaluated_beside_it(tmp_path: Path) 
     again = hildaft("fleet", "--robots", "A", "--out", str(run), "--resume")
     assert again.returncode == 0, again.stderr
     assert len(list((run / "measured").iterdir())) == len(curves)
+    # Another fleet of that seed may start from the same demonstrations; nobody records any then.
+    more = tmp_path / "more"
+    robots = ("--robots", "A", "A", "--demonstrations", str(run))
+    ended = hildaft("fleet", "tiny", *robots, "--out", str(more), *amounts)
+    assert ended.returncode == 0, ended.stderr
+    kept, taken = (
+        {
+            s.seed: (s.task, s.steps)
+            for s in EpisodeStore(folder / "episodes").summaries()
+            if s.source == "demo"
+        }
+        for folder in (run, more)
+    )
+    assert taken.items() <= kept.items()
+    assert len(taken) == 3
+    workers = {s.origin.worker for s in EpisodeStore(more / "episodes").summaries() if s.origin}
+    assert len(workers) == 2
 
 
 MISTAKES = {

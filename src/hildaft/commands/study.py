@@ -138,7 +138,7 @@ def _to_run(given: StudyArguments, result: "StudyResult") -> list["Member"]:
 
 
 def fleet(words: Sequence[str]) -> int:
-    """`hildaft fleet [PRESET] --robots A B --out RUN [--resume] [overrides]`."""
+    """`hildaft fleet [PRESET] --robots A B --out RUN [--demonstrations RUN] [--resume] [overrides]`."""
     from hildaft.config import PRESETS, RunConfig
 
     preset, rest = split_preset(words)
@@ -150,6 +150,8 @@ def fleet(words: Sequence[str]) -> int:
         config: Annotated[RunConfig, tyro.conf.arg(name="")]
         robots: tuple[str, ...] = ("A", "B")
         """Robots, A or B each; the first one demonstrates."""
+        demonstrations: Path | None = None
+        """Run, or folder of episodes, of the first robot whose demonstrations to start from in place of recording."""
         out: Path = Path("runs") / time.strftime("fleet-%Y%m%d-%H%M%S")
         """Run folder; must not exist, unless --resume goes on with it."""
         resume: bool = False
@@ -167,7 +169,14 @@ def fleet(words: Sequence[str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    if run_fleet(given.config, given.out, given.robots, resume=given.resume, stop=stop):
+    if run_fleet(
+        given.config,
+        given.out,
+        given.robots,
+        resume=given.resume,
+        stop=stop,
+        demonstrations=given.demonstrations,
+    ):
         return 0
     print(f"stopped; go on with: hildaft fleet --out {given.out} --resume", file=sys.stderr)
     return 130

@@ -1,7 +1,8 @@
 """Several robots and one learner on this machine, as processes over the link: the multi-robot runs.
 
-The robots move at 10 Hz by the clock, so minutes are minutes. The first robot demonstrates, the others join when the
-demonstrations are there, as in Sec. V-F. Policies are set aside on the way and evaluated on both benches afterwards.
+The robots move at 10 Hz by the clock, so minutes are minutes. The first robot demonstrates, unless demonstrations are
+given; the others join when they are there, as in Sec. V-F. Policies are set aside on the way and evaluated on both
+benches afterwards.
 """
 
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, final
 
 from hildaft.algo.checkpoint import list_checkpoints
-from hildaft.build import claim_folder, resolve_config
+from hildaft.build import build_encoders, claim_folder, human_data_from, resolve_config
 from hildaft.config import RunConfig
 from hildaft.eval.evaluate import EvaluationRecord, parse_result, write_evaluation
 from hildaft.eval.local_bench import EVALUATION_SEED_OFFSET
@@ -39,18 +40,28 @@ def run_fleet(
     *,
     resume: bool,
     stop: threading.Event,
+    demonstrations: Path | None = None,
 ) -> bool:
     """Trains with these robots and evaluates on both; False where `stop` was set before the end.
 
+    A new run starts from the `demonstrations` of another, or of a folder of episodes, where one is given. Two fleets
+    of one seed do not record the same: which task and scene is next hangs on when episodes arrive.
+
     Raises:
-        HilDaftError: no robot, the folder does not fit, or one of the processes failed; its log says why.
+        HilDaftError: no robot, the folder or the demonstrations do not fit, or one of the processes failed; its log
+            says why.
     """
     if not robots or any(robot not in TEST_ROBOTS for robot in robots):
         msg = f"--robots {' '.join(robots)}: one or more of {', '.join(TEST_ROBOTS)} are allowed"
         raise HilDaftError(msg)
     config = resolve_config(replace(config, real_time=True), folder, resume=resume)
     if not resume:
-        claim_folder(config, folder)
+        given = (demonstrations, None)
+        claim_folder(
+            config,
+            folder,
+            human_data_from(given, config, folder, robots[0], build_encoders(config)),
+        )
     if not (folder / "trained").exists():
         fleet = _Fleet(config, folder, robots, stop)
         if not fleet.run():

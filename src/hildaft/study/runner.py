@@ -89,8 +89,7 @@ def _training_words(folder: Path, member: Member, donors: Sequence[Path]) -> tup
         shutil.rmtree(folder)
     words = (command, *member.words, f"--seed={member.seed}", "--out", str(folder), *extra)
     donor = next((d for d in donors if _same_demonstrations(d, member)), None)
-    # The robots of a fleet demonstrate themselves, over the link.
-    return words if donor is None or member.robots else (*words, "--demonstrations", str(donor))
+    return words if donor is None else (*words, "--demonstrations", str(donor))
 
 
 def _same_demonstrations(donor: Path, member: Member) -> bool:
