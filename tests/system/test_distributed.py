@@ -138,7 +138,7 @@ def test_a_fleet_trains_by_the_clock_and_is_evaluated_beside_it(tmp_path: Path) 
         for folder in (run, more)
     )
     assert taken.items() <= kept.items()
-    assert len(taken) == 3
+    assert len(taken) == 6
     workers = {s.origin.worker for s in EpisodeStore(more / "episodes").summaries() if s.origin}
     assert len(workers) == 2
 
