@@ -79,12 +79,12 @@ class Amounts:
 
 FULL: Final = Amounts()
 QUICK: Final = Amounts(
-    transitions=1_500,
-    warmup_updates=1_500,
-    episodes=30,
-    episodes_before=10,
-    episodes_during=10,
-    every=750,
+    transitions=1_250,
+    warmup_updates=1_200,
+    episodes=25,
+    episodes_before=5,
+    episodes_during=5,
+    every=625,
 )
 """For two cores and twenty minutes; the curves are shorter, the intervals wider."""
 
