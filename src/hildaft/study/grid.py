@@ -79,12 +79,12 @@ class Amounts:
 
 FULL: Final = Amounts()
 QUICK: Final = Amounts(
-    transitions=1_250,
+    transitions=1_500,
     warmup_updates=1_200,
     episodes=25,
     episodes_before=5,
     episodes_during=5,
-    every=625,
+    every=750,
 )
 """For two cores and twenty minutes; the curves are shorter, the intervals wider."""
 
