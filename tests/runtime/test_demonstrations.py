@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hildaft.data.episode_file import Origin, serialise_episode
 from hildaft.data.episodes import EpisodeStore
 from hildaft.runtime.demonstrations import take_demonstrations
 from hildaft.types import Episode, HilDaftError
@@ -68,6 +69,23 @@ def test_the_first_of_each_task_come_in_the_sessions_order(
         ("pick", 1),
     ]
     assert len(EpisodeStore(recorded / "episodes")) == 7
+
+
+def test_what_a_worker_delivered_elsewhere_is_nothing_that_it_delivered_here(
+    tmp_path: Path,
+) -> None:
+    store = EpisodeStore(tmp_path / "recorded" / "episodes")
+    for sequence, task in enumerate(("upright", "pick"), start=1):
+        episode = demonstration(task, sequence)
+        origin = Origin(worker="a.1", sequence=sequence)
+        store.append_bytes(serialise_episode(episode, origin), task, "demo")
+    take(tmp_path / "recorded", tmp_path / "run", wanted=1)
+    taken = EpisodeStore(tmp_path / "run" / "episodes")
+    assert [summary.origin for summary in taken.summaries()] == [None, None]
+    for number in range(2):
+        one, other = store.read(number), taken.read(number)
+        assert (one.task, one.seed) == (other.task, other.seed)
+        np.testing.assert_array_equal(one.executed_action, other.executed_action)
 
 
 def test_a_take_that_was_cut_short_is_begun_anew(recorded: Path, tmp_path: Path) -> None:

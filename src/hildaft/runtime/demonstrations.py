@@ -105,10 +105,14 @@ def _bring(
         part.mkdir(parents=True)
         for number, summary in enumerate(chosen):
             target = part / f"{number:06d}-{summary.path.name.partition('-')[2]}"
-            if encode is None or summary.encoder_hash == encoder_hash:
-                _link(summary.path, target)
-            else:
+            if encode is not None and summary.encoder_hash != encoder_hash:
                 target.write_bytes(serialise_episode(encode(read_episode(summary.path))))
+            elif summary.origin is not None:
+                # Without the number that a worker gave it in its own run: here it would stand for what that worker
+                # sends under the same number, and that would count as delivered.
+                target.write_bytes(serialise_episode(read_episode(summary.path)))
+            else:
+                _link(summary.path, target)
         sync_folder(part)
         part.rename(folder / "episodes")
     except OSError as error:
