@@ -11,7 +11,9 @@ from hildaft.robots.real_arm import RealArm, Sink
 from hildaft.robots.serl_client import SerlClient
 from hildaft.robots.serl_http import SerlConfig, SerlRobot
 
-ArmConfig: TypeAlias = SerlConfig | LeRobotConfig | BoltArmConfig
+RealArmConfig: TypeAlias = SerlConfig | LeRobotConfig
+"""Arms that a person has to sit beside."""
+ArmConfig: TypeAlias = RealArmConfig | BoltArmConfig
 
 
 def open_arm(config: ArmConfig, sink: Sink | None = None, *, cameras: bool = True) -> RealArm:

@@ -14,7 +14,7 @@ from hildaft.algo.crew import Crew
 from hildaft.algo.dual_actor import DualActor
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import Learner
-from hildaft.arms import open_arm
+from hildaft.arms import RealArmConfig, open_arm
 from hildaft.baselines.dsrl import Dsrl
 from hildaft.baselines.noise_actor import NoiseActor, SteeredActors
 from hildaft.config import RunConfig, read_config, write_config
@@ -89,7 +89,7 @@ def open_run(
         if resume:
             stack.enter_context(use_run(folder))
         config = resolve_config(config, folder, resume=resume)
-        if seating is not None or isinstance(config.environment, (SerlConfig, LeRobotConfig)):
+        if seating is not None or isinstance(config.environment, RealArmConfig):
             config = replace(config, real_time=True)
         encoders = build_encoders(config)
         learner = build_learner(config, encoders)

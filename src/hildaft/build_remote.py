@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from hildaft.algo.crew import Crew, Order
-from hildaft.arms import ArmConfig, open_arm
+from hildaft.arms import ArmConfig, RealArmConfig, open_arm
 from hildaft.build import (
     PROPRIO_DIM,
     build_encoders,
@@ -33,12 +33,10 @@ from hildaft.console.station import Station
 from hildaft.data.episodes import EpisodeStore, write_new
 from hildaft.eval.remote_bench import RemoteBench
 from hildaft.judging import judged, queue_of
-from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.judged import JudgeConfig
 from hildaft.robots.safety import SafeRobot
-from hildaft.robots.serl_http import SerlConfig
 from hildaft.robots.watchdog import WatchedRobot
 from hildaft.runtime.interaction import Pacing
 from hildaft.runtime.learning import RemoteSession
@@ -293,7 +291,7 @@ def _run_robot(
     encoders = build_encoders(config)
     policy = build_policy(config, encoders)
     sight = None if arm is None else environment_sight(arm)
-    real = isinstance(arm, (SerlConfig, LeRobotConfig))
+    real = isinstance(arm, RealArmConfig)
     make = partial(BoltRobot, options.robot) if arm is None else partial(open_arm, arm)
     with contextlib.ExitStack() as stack:
         device = None if seating is None else stack.enter_context(open_device(seating))
@@ -348,7 +346,7 @@ def _arm_of(options: WorkerOptions, config: RunConfig) -> ArmConfig | None:
         msg = f"the learner trains {environment.name}: name this robot's own file with --env"
         raise HilDaftError(msg)
     alone = options.seating is None or not options.seating.has_person
-    if alone and isinstance(arm, (SerlConfig, LeRobotConfig)):
+    if alone and isinstance(arm, RealArmConfig):
         require_person(arm.name)
     return arm
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from hildaft.algo.checkpoint import read_newest
 from hildaft.algo.policy import DualActorPolicy
 from hildaft.algo.training import published_weights, require_encoders
+from hildaft.arms import RealArmConfig
 from hildaft.build import (
     PROPRIO_DIM,
     build_encoders,
@@ -32,7 +33,6 @@ from hildaft.eval.provenance import commit_of_code, today
 from hildaft.eval.statistics import wilson_interval
 from hildaft.eval.steering_figure import GAIN, SCENES, find_state, write_steering_figure
 from hildaft.judging import judged
-from hildaft.lerobot_bridge.config import LeRobotConfig
 from hildaft.models.backbone import FrozenEncoders
 from hildaft.robots.bolt_sim.chain import BoltChain
 from hildaft.robots.bolt_sim.contact_sheet import record_frames, write_clip, write_contact_sheet
@@ -40,7 +40,6 @@ from hildaft.robots.bolt_sim.env import BoltEnv
 from hildaft.robots.bolt_sim.robot import BoltRobot
 from hildaft.robots.gym_config import GymConfig
 from hildaft.robots.safety import SafeRobot
-from hildaft.robots.serl_http import SerlConfig
 from hildaft.runtime.dataset_import import DatasetMapping, ImportResult, import_dataset
 from hildaft.runtime.transition_import import TransitionMapping, import_transitions
 from hildaft.teleop.oracle import oracle_action
@@ -151,7 +150,7 @@ def _require_evaluable(
 def why_a_person(config: RunConfig) -> str | None:
     """Why only somebody at the seat can evaluate a run; None where nobody has to be there."""
     environment = config.environment
-    if isinstance(environment, (SerlConfig, LeRobotConfig)):
+    if isinstance(environment, RealArmConfig):
         return f"robot {environment.name} is a real arm, beside which a person has to sit"
     if config.judge.by == "person":
         return "judge.by='person', and nobody sits here whose keys could judge"

@@ -9,17 +9,17 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from hildaft.arms import RealArmConfig
 from hildaft.config import INSTRUCTIONS
 from hildaft.config_files import Environment, read_yaml
 from hildaft.console.feed import Feed, Guide, Looks, WatchedRobot, guide_from
 from hildaft.console.serving import ServingConfig
 from hildaft.console.station import Mode, Station
-from hildaft.lerobot_bridge.config import LeRobotConfig, TeleoperatorConfig
+from hildaft.lerobot_bridge.config import TeleoperatorConfig
 from hildaft.lerobot_bridge.teleoperator import open_teleoperator
 from hildaft.robots.bolt_arm import SEEN_FROM
 from hildaft.robots.robot_process import SceneRobot
 from hildaft.robots.safety import SafeRobot
-from hildaft.robots.serl_http import SerlConfig
 from hildaft.robots.watchdog import WatchedRobot as OwnProcess
 from hildaft.teleop.browser import BrowserOperator, SeatConfig
 from hildaft.teleop.device import Device, DeviceConfig, DeviceOperator, KeyedDevice
@@ -126,7 +126,7 @@ def environment_sight(config: Environment) -> Sight:
     return Sight(
         frame=OperatorFrame(forward=forward, left=left, up=up),
         instructions=instructions,
-        is_real=isinstance(config, SerlConfig | LeRobotConfig),
+        is_real=isinstance(config, RealArmConfig),
     )
 
 

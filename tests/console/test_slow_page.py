@@ -24,6 +24,7 @@ from hildaft.console.station import Station
 from hildaft.teleop.browser import BrowserOperator
 from hildaft.teleop.phrases import parse_phrase
 from hildaft.teleop.talk import OperatorFrame
+from link_peers import wait_until
 from socket_page import Page
 
 NOISE = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
@@ -109,13 +110,6 @@ class DeafPage:
             before, same = now, same + 1 if now == before and now > 0 else 0
 
 
-def wait(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"it did not come about in {seconds} s"
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("key", ["pause", "stop"])
 def test_a_page_that_takes_nothing_is_obeyed_all_the_same(key, monkeypatch):
     # A busy machine may take long over the pictures; the seat is the next test's matter.
@@ -124,7 +118,7 @@ def test_a_page_that_takes_nothing_is_obeyed_all_the_same(key, monkeypatch):
         page.sit()
         page.stop_up(desk)
         page.send(type="key", key=key)
-        wait(lambda: desk.operator.paused or desk.operator.stopped, 15.0)
+        wait_until(lambda: desk.operator.paused or desk.operator.stopped, 15.0)
         assert desk.station.is_taken
 
 
@@ -140,7 +134,7 @@ def test_a_page_that_takes_nothing_loses_its_seat_though_it_goes_on_sending():
             return not desk.station.is_taken
 
         page.send(type="drive", motion=[1, 0, 0, 0, 0, 0])
-        wait(is_free, SILENCE_SECONDS + 10.0)
+        wait_until(is_free, SILENCE_SECONDS + 10.0)
         assert time.monotonic() - began > SILENCE_SECONDS / 2
         # Whoever comes next finds the seat free.
         with Page(origin, TOKEN) as other:

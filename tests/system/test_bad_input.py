@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from commands import COMMAND, hildaft
@@ -85,23 +88,30 @@ def start_listening_to_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_is_one_line_and_its_exit_code() -> None:
-    """`hildaft talk` that waits for words."""
+@contextmanager
+def listening(*words: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], IO[str], IO[str]]]:
+    """A process that takes Ctrl-C, with what it says and its complaints."""
     with subprocess.Popen(
-        [*COMMAND, "talk"],
+        words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **env},
         preexec_fn=start_listening_to_ctrl_c,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
+        yield process, process.stdout, process.stderr
+
+
+def test_ctrl_c_is_one_line_and_its_exit_code() -> None:
+    """`hildaft talk` that waits for words."""
+    with listening(*COMMAND, "talk", PYTHONUNBUFFERED="1") as (process, output, errors):
         # It has begun: what a process is told before its first line is Python's to answer.
-        assert process.stdout.readline().startswith("forward is")
+        assert output.readline().startswith("forward is")
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
+        said = errors.read()
         assert process.wait(600) == STOPPED
     assert said == "hildaft: talk was stopped\n"
 
@@ -121,20 +131,12 @@ cli.main()
 
 
 def test_ctrl_c_behind_a_pipe_whose_reader_it_has_ended_too() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", SLOW, "report"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "HILDAFT_LAUNCHED": "1"},
-        preexec_fn=start_listening_to_ctrl_c,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stderr.readline() == "begun\n"
-        process.stdout.close()
+    words = (sys.executable, "-c", SLOW, "report")
+    with listening(*words, HILDAFT_LAUNCHED="1") as (process, output, errors):
+        assert errors.readline() == "begun\n"
+        output.close()
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
+        said = errors.read()
         assert process.wait(600) == STOPPED
     assert said == "hildaft: report was stopped\n"
 

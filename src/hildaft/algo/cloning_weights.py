@@ -24,7 +24,8 @@ def cloned_rows(batch: Batch, config: DualActorConfig) -> Bool[Tensor, "n b"]:
     if config.bc_data == "all":
         return batch.is_chosen
     if config.bc_data == "demos":
-        return batch.from_demos & batch.is_chosen
+        # A hand-over's steps are no demonstrations.
+        return batch.from_demos
     # Only an episode that ended in success has a return.
     return (batch.from_demos | (batch.mc_return > 0)) & batch.is_chosen
 

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias, final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from hildaft.data.row_index import RowIndex
@@ -150,7 +150,7 @@ class Replay:
 
         self._h, self._features = column(dims.h), column(dims.features)
         self._proprio, self._action = column(dims.proprio), column(ACTION_DIM)
-        # Reward, not terminal, return, chosen: one gather for what are single figures.
+        # As `_outcome` has them: one gather for what are single figures.
         self._outcome = column(4)
         self._command = column(dtype=torch.int64)
         self._robot = column(dtype=torch.int64)
@@ -172,15 +172,15 @@ class Replay:
             HilDaftError: unknown task, evaluation episode, other encoders or widths, or too long.
         """
         task = self._check(episode)
-        returns = _returns(episode, self._discount)
+        outcome = _outcome(episode, self._discount)
         human = episode.is_intervention
         if episode.source == "demo":
-            self._write(task, "demos", episode, np.ones_like(human), returns)
+            self._write(task, "demos", episode, np.ones_like(human), outcome)
         else:
-            self._write(task, "demos", episode, human, returns)
+            self._write(task, "demos", episode, human, outcome)
             everything = np.ones_like(human)
             self._write(
-                task, "rollouts", episode, everything if self._to_rollouts else ~human, returns
+                task, "rollouts", episode, everything if self._to_rollouts else ~human, outcome
             )
         for name in BUFFERS:
             self._index[name].rebuild(task, self._rows[name][task], self._robot)
@@ -315,9 +315,8 @@ class Replay:
         store: Literal["demos", "rollouts"],
         episode: Episode,
         belongs: Bool[np.ndarray, " t"],
-        returns: Float[np.ndarray, " t"],
+        outcome: Float32[np.ndarray, "t 4"],
     ) -> None:
-        outcome = (episode.reward, ~episode.terminated, returns, _is_chosen(episode))
         edges = np.flatnonzero(np.diff(np.concatenate([[False], belongs, [False]]).astype(np.int8)))
         for start, stop in edges.reshape(-1, 2):
             first = self._allocate(task, store, int(stop - start) + 1)
@@ -333,7 +332,7 @@ class Replay:
             self._proprio[into_frames] = torch.from_numpy(episode.proprio[frames]).to(self._device)
             for column, values in (
                 (self._action, episode.executed_action),
-                (self._outcome, np.stack(outcome, axis=1).astype(np.float32)),
+                (self._outcome, outcome),
                 (self._command, episode.refinement.astype(np.int64)),
             ):
                 column[into_steps] = torch.from_numpy(values[steps]).to(self._device)
@@ -365,6 +364,13 @@ class Replay:
             rows = self._rows[name][task]
             while rows and low <= rows[0] < high:
                 rows.popleft()
+
+
+def _outcome(episode: Episode, discount: float) -> Float32[np.ndarray, "t 4"]:
+    """Reward, not terminal, return to the end, chosen."""
+    returns = _returns(episode, discount)
+    columns = (episode.reward, ~episode.terminated, returns, _is_chosen(episode))
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def _is_chosen(episode: Episode) -> Bool[np.ndarray, " t"]:

@@ -55,13 +55,11 @@ def run_fleet(
         msg = f"--robots {' '.join(robots)}: one or more of {', '.join(TEST_ROBOTS)} are allowed"
         raise HilDaftError(msg)
     config = resolve_config(replace(config, real_time=True), folder, resume=resume)
-    if not resume:
-        given = (demonstrations, None)
-        claim_folder(
-            config,
-            folder,
-            human_data_from(given, config, folder, robots[0], build_encoders(config)),
-        )
+    if not resume and demonstrations is None:
+        claim_folder(config, folder)
+    elif not resume:
+        given, encoders = (demonstrations, None), build_encoders(config)
+        claim_folder(config, folder, human_data_from(given, config, folder, robots[0], encoders))
     if not (folder / "trained").exists():
         fleet = _Fleet(config, folder, robots, stop)
         if not fleet.run():
